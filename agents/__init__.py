@@ -1,0 +1,1 @@
+"""The running system: engines, dispatcher, sessions."""

@@ -1,0 +1,1 @@
+"""Artifacts, the decoder contract, and the decoders."""

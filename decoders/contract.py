@@ -1,0 +1,134 @@
+"""The decoder contract: one class, three lives (in process, as a Ray actor, in joint training).
+
+The tuple of decoder configs IS the system: vocabulary, dispatch, actors and training heads
+follow from it. A new decoder is one file and its config in a tuple.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from superlink.decoders.artifacts import Artifact
+from superlink.router.links import LinkBatch, SuperLink
+from superlink.router.tokens import RoutingToken
+
+Inputs = TypeVar("Inputs")
+Outputs = TypeVar("Outputs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """What a decoder answers to one routing token."""
+
+    token: RoutingToken
+    returns: type[Artifact]  # Boxes, Masks, ...
+    top: int | None = None  # keep only the best `top` items of each link (1 for [GRD])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Call:
+    """One piece of work for a decoder."""
+
+    id: str  # "grounding_dino.0", unique within a turn
+    links: tuple[SuperLink, ...]  # all of one routing token when the decoder gathers, else one
+    image: NDArray[np.uint8] | None = None  # (H, W, 3) RGB, upright
+    image_id: str = ""  # content hash of `image`
+    inputs: tuple[Artifact, ...] = ()  # artifacts of earlier calls or rounds that it builds on
+    seed: int = 0
+    threshold: float | None = None  # least score to keep; None = the decoder's own
+
+    @property
+    def token(self) -> RoutingToken:
+        return self.links[0].token
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The phrase of every link: class k of the call is link k."""
+        return tuple(link.phrase for link in self.links)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    call_id: str
+    artifact: Artifact
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Failure:
+    """A decoder that failed is a value, never a lost turn."""
+
+    call_id: str
+    error: str  # one line
+    kind: str  # "input" | "decoder" | "timeout" | "cancelled" | "busy" | "lost"
+
+
+Outcome = Result | Failure
+
+
+class DecoderConfig(ABC):
+    """Frozen, keyword-only dataclasses implement this; JSON in and out with `to_json`."""
+
+    name: str  # "grounding_dino"
+    routes: tuple[Route, ...]
+    gather: bool  # True: all links of one routing token in a reply form one call
+    needs_image: bool
+
+    @abstractmethod
+    def build(self, link_dim: int) -> Decoder[Any, Any]:
+        """A decoder with fresh weights for links of width `link_dim`."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` takes back."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DecoderConfig: ...
+
+
+class Decoder(nn.Module, ABC, Generic[Inputs, Outputs]):
+    """Turns links (and a picture) into artifacts. Lists in, lists out; batch of n = n of one.
+
+    Serving:   inputs = prepare(calls); outputs = decoder(LinkBatch.of(...), inputs);
+               artifacts = postprocess(outputs, inputs)
+    Training:  inputs = prepare(calls, targets); outputs = decoder(links, inputs);
+               terms = loss(outputs, inputs, count=...); total = sum(weights[k] * terms[k])
+    """
+
+    config: DecoderConfig
+
+    @abstractmethod
+    def prepare(self, calls: Sequence[Call], targets: Sequence[Artifact] | None = None) -> Inputs:
+        """Pictures and labels to tensors on this module's device, in the decoder's own frame."""
+
+    @abstractmethod
+    def forward(self, links: LinkBatch, inputs: Inputs) -> Outputs: ...
+
+    @abstractmethod
+    def count(self, inputs: Inputs) -> float:
+        """What the loss is normalised by (objects in the batch), before any floor.
+
+        The trainer sums it over all workers, then passes `count` = max(sum / workers, 1) to
+        `loss`, so that averaged gradients equal those of one process with the whole batch.
+        """
+
+    @abstractmethod
+    def loss(self, outputs: Outputs, inputs: Inputs, *, count: float) -> dict[str, Tensor]:
+        """Unweighted terms by name, each a scalar with graph."""
+
+    @property
+    @abstractmethod
+    def weights(self) -> Mapping[str, float]:
+        """Weight of every term that `loss` can return."""
+
+    @abstractmethod
+    def postprocess(self, outputs: Outputs, inputs: Inputs) -> list[Artifact]:
+        """One artifact a call, in the picture's own pixels; `inputs` remembers the calls."""

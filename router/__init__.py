@@ -1,0 +1,1 @@
+"""Routing tokens, super-links, messages, the multimodal LLM, generation and checkpoints."""

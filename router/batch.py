@@ -1,0 +1,60 @@
+"""What one forward pass of the router takes and gives.
+
+Axes: B rows, T positions, P tiles over all rows, S tile side, R regions over all rows,
+L link embeddings of one routing token, D router width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from superlink.router.tokens import RoutingToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RouterBatch:
+    """Right-padded rows, link placeholders written out after every routing token."""
+
+    input_ids: Tensor  # (B, T) int64
+    attention_mask: Tensor  # (B, T) bool, True = a real position
+    labels: Tensor | None = None  # (B, T) int64, -100 = no language loss
+    tiles: Tensor | None = None  # (P, 3, S, S) normalised tiles, in reading order over rows
+    tile_counts: tuple[tuple[int, ...], ...] = ()  # for each row, tiles of each of its images
+    regions: Tensor | None = None  # (R, 1, S, S) 0/1 float, in reading order over rows
+    region_images: tuple[tuple[int, ...], ...] = ()  # for each row, image index of each region
+
+    def to(self, device: torch.device | str) -> RouterBatch:
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device)
+
+        return RouterBatch(
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            labels=move(self.labels),
+            tiles=move(self.tiles),
+            tile_counts=self.tile_counts,
+            regions=move(self.regions),
+            region_images=self.region_images,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RowLink:
+    """Link embeddings gathered by their owning routing token."""
+
+    token: RoutingToken
+    position: int  # of the routing token in the row of `input_ids`
+    embeddings: Tensor  # (L, D), a view with graph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RouterOutput:
+    logits: Tensor  # (B, T, vocabulary) float32
+    hidden: Tensor  # (B, T, D) after the final norm
+    links: tuple[tuple[RowLink, ...], ...]  # for each row, in reading order
+    loss: Tensor | None = None  # mean cross-entropy over labelled positions
+    loss_count: int = 0  # labelled positions
+    hidden_states: tuple[Tensor, ...] = field(default=())  # every layer, when asked for

@@ -1,0 +1,38 @@
+"""Every error this project raises on purpose.
+
+SuperlinkError
+├── InputError      a picture, an instruction, a prompt or an option that cannot be used
+├── ModelError      a model folder, a checkpoint or a configuration that does not fit
+├── LinkError       routing tokens, link queries and link embeddings that do not match
+├── DataError       a training or evaluation record that cannot be used; names file and record
+└── DecoderError    a decoder could not produce an artifact for a call
+
+Messages are one line: what was expected, what came, what to do.
+The command line prints that line and exits with 1.
+"""
+
+from __future__ import annotations
+
+
+class SuperlinkError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class InputError(SuperlinkError, ValueError):
+    """The caller's picture, instruction, prompt or option cannot be used."""
+
+
+class ModelError(SuperlinkError):
+    """A model folder, checkpoint or configuration does not fit."""
+
+
+class LinkError(SuperlinkError):
+    """Routing tokens, link queries and link embeddings do not match in number or width."""
+
+
+class DataError(SuperlinkError):
+    """A data record cannot be used; the message names the file and the record."""
+
+
+class DecoderError(SuperlinkError):
+    """A decoder could not produce an artifact for a call."""

@@ -1,0 +1,44 @@
+"""One training or evaluation sample: a conversation and what its decoders should answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from superlink.decoders.artifacts import Artifact
+from superlink.router.messages import Conversation, ImageArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Target:
+    """The right answer of one decoder call.
+
+    For gathering decoders a call holds every link of one routing token in the LAST assistant
+    message, in reading order; `artifact.names[k]` is the phrase of link k, and `labels` index it.
+    """
+
+    token: str  # "[DET]"
+    artifact: Artifact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    conversation: Conversation  # ends with the assistant message to learn
+    image: ImageArray | None  # what the decoders of the last message look at
+    targets: tuple[Target, ...]  # one for each decoder call of the last assistant message
+    task: str  # "detect", "ground", "segment", "mixed", "chat", ...
+    source: str = ""  # "shapes:123" or "file.json#17", for error messages
+
+
+class Dataset(Protocol):
+    """A random-access source: the same index always gives the same sample."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+def iterate(dataset: Dataset) -> Iterator[Sample]:
+    """Every sample once, in order."""
+    return (dataset[index] for index in range(len(dataset)))

@@ -1,0 +1,1 @@
+"""Free-running evaluation through the whole loop."""
