@@ -1,0 +1,1 @@
+../../superlink/__init__.py
