@@ -1,0 +1,91 @@
+"""Keys and values of rows that grow at their own pace.
+
+A token's slot is its position in its own row, so a row has no gaps whatever its neighbours do,
+and "slot <= position of the query" is the whole attention mask. What a narrow row leaves behind
+in a wide step lies above its position: unseen now, overwritten before it could be seen.
+
+Axes: B rows, H key heads, C slots, W positions of one step, K width of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+GROWTH = 64  # slots added at least when a row runs out of them
+
+
+class SlotCache(Cache):
+    """Keys and values of every layer, written at given slots."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(layers=[])
+        self._rows = rows
+        self._keys: list[Tensor] = []  # a layer: (B, H, C, K)
+        self._values: list[Tensor] = []
+        self._slots = torch.zeros(rows, 0, dtype=torch.int64)
+        self._row_index = torch.zeros(rows, 1, dtype=torch.int64)
+        self._used = 0
+
+    def place(self, slots: Tensor, used: int) -> None:
+        """Say where the next forward pass writes.
+
+        Args:
+            slots: (B, W) positions.
+            used: slots that the step can see, more than every entry of `slots`.
+        """
+        self._slots = slots
+        self._row_index = torch.arange(self._rows, device=slots.device)[:, None]
+        self._used = used
+        self._reserve(used)
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write (B, H, W, K) states of one layer; return all that the step can see."""
+        if layer_idx == len(self._keys):
+            shape = (self._rows, key_states.shape[1], _capacity(self._used))
+            self._keys.append(key_states.new_zeros(*shape, key_states.shape[3]))
+            self._values.append(value_states.new_zeros(*shape, value_states.shape[3]))
+        keys, values = self._keys[layer_idx], self._values[layer_idx]
+        keys[self._row_index, :, self._slots] = key_states.transpose(1, 2)
+        values[self._row_index, :, self._slots] = value_states.transpose(1, 2)
+        return keys[:, :, : self._used], values[:, :, : self._used]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self._used
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all rows but these."""
+        index = torch.tensor(rows, dtype=torch.int64)
+        self._keys = [keys.index_select(0, index.to(keys.device)) for keys in self._keys]
+        self._values = [values.index_select(0, index.to(values.device)) for values in self._values]
+        self._rows = len(rows)
+
+    def join(self, other: SlotCache) -> None:
+        """Append the rows of another cache of the same model."""
+        capacity = max(cache._keys[0].shape[2] for cache in (self, other))
+        self._resize(capacity)
+        other._resize(capacity)
+        self._keys = [torch.cat(pair) for pair in zip(self._keys, other._keys, strict=True)]
+        self._values = [torch.cat(pair) for pair in zip(self._values, other._values, strict=True)]
+        self._rows += other._rows
+
+    def _reserve(self, slots: int) -> None:
+        if self._keys and slots > self._keys[0].shape[2]:
+            self._resize(_capacity(slots))
+
+    def _resize(self, capacity: int) -> None:
+        """Add slots of zeros: what the mask hides must still be finite."""
+        more = capacity - self._keys[0].shape[2]
+        if more > 0:
+            self._keys = [torch.nn.functional.pad(keys, (0, 0, 0, more)) for keys in self._keys]
+            self._values = [torch.nn.functional.pad(values, (0, 0, 0, more)) for values in self._values]
+
+
+def _capacity(slots: int) -> int:
+    return (slots // GROWTH + 1) * GROWTH
