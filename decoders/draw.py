@@ -105,11 +105,11 @@ class _Brush:
         detections = self._colored(artifact)
         if isinstance(artifact, Masks):
             self._scene = sv.MaskAnnotator(color=self._palette, opacity=0.4).annotate(self._scene, detections)
-            outline = sv.PolygonAnnotator(color=self._palette, thickness=self._thickness)
-            self._scene = outline.annotate(self._scene, detections)
-        else:
-            box = sv.BoxAnnotator(color=self._palette, thickness=self._thickness)
-            self._scene = box.annotate(self._scene, detections)
+        line = sv.PolygonAnnotator if isinstance(artifact, Masks) else sv.BoxAnnotator
+        # A dark line below the coloured one: red on red would not be seen.
+        dark = line(color=sv.Color.BLACK, thickness=self._thickness + 2)
+        bright = line(color=self._palette, thickness=self._thickness)
+        self._scene = bright.annotate(dark.annotate(self._scene, detections), detections)
 
     def label(self, artifacts: Sequence[Boxes | Masks | Keypoints]) -> None:
         """Phrase and score of every item, kept inside the picture and apart from each other."""
