@@ -116,8 +116,9 @@ class Decoder(nn.Module, ABC, Generic[Inputs, Outputs]):
     def count(self, inputs: Inputs) -> float:
         """What the loss is normalised by (objects in the batch), before any floor.
 
-        The trainer sums it over all workers, then passes `count` = max(sum / workers, 1) to
+        The trainer sums it over all workers, then passes `count` = max(sum, 1) / workers to
         `loss`, so that averaged gradients equal those of one process with the whole batch.
+        It can be below 1: `loss` divides by it as it is.
         """
 
     @abstractmethod

@@ -5,7 +5,8 @@ SuperlinkError
 ├── ModelError      a model folder, a checkpoint or a configuration that does not fit
 ├── LinkError       routing tokens, link queries and link embeddings that do not match
 ├── DataError       a training or evaluation record that cannot be used; names file and record
-└── DecoderError    a decoder could not produce an artifact for a call
+├── DecoderError    a decoder could not produce an artifact for a call
+└── TrainError      a training run that cannot go on; names the step
 
 Messages are one line: what was expected, what came, what to do.
 The command line prints that line and exits with 1.
@@ -36,3 +37,7 @@ class DataError(SuperlinkError):
 
 class DecoderError(SuperlinkError):
     """A decoder could not produce an artifact for a call."""
+
+
+class TrainError(SuperlinkError):
+    """A training run cannot go on; the message names the step."""
