@@ -145,9 +145,7 @@ def _names(names: Sequence[str] | None, class_names: Any, labels: Labels) -> tup
         names = tuple(dict.fromkeys(spoken))
         return names, np.asarray([names.index(name) for name in spoken], np.int64)
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
-        raise InputError(
-            f"class ids reach from {labels.min()} to {labels.max()}, but there are {len(names)} names"
-        )
+        raise InputError(f"class ids are {labels.min()} to {labels.max()}, but there are {len(names)} names")
     return names, labels
 
 

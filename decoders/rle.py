@@ -89,7 +89,7 @@ def _polygons(polygons: list[Any], size: tuple[int, int]) -> BoolArray:
         if not numbers or len(polygon) < 6 or len(polygon) % 2:
             raise InputError("a polygon is a list of at least three x, y pairs of numbers")
     merged = coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
-    return np.asarray(coco_mask.decode(merged)).astype(bool)
+    return _runs(merged["size"], merged["counts"], size)
 
 
 def _runs(stated: Any, counts: Any, size: tuple[int, int]) -> BoolArray:
