@@ -1,0 +1,139 @@
+"""What one training run is: a frozen value that a function returns and a person can read.
+
+Nothing here imports torch, so that the command line can list recipes in no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from superlink.router.errors import InputError
+
+if TYPE_CHECKING:
+    from superlink.workflows.data.samples import Dataset
+    from superlink.workflows.train.module import JointModule
+
+
+class SystemSource(Protocol):
+    """Where the modules to train come from, and how they are written for serving."""
+
+    def build(self) -> JointModule:
+        """The router and its decoders, with the weights to start from."""
+
+    def export(self, module: JointModule, folder: Path) -> None:
+        """A model folder that `superlink.load` takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One part of a mixture. `open` runs in every worker, so it must be picklable: a class, a partial."""
+
+    name: str
+    open: Callable[[], Dataset]
+    weight: float = 1.0  # relative to the other sources of the mixture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParamGroup:
+    """Parameters whose name matches `glob`; the first group that matches takes a parameter."""
+
+    glob: str  # "router.vision.*"
+    lr: float = 1.0  # times the stage's learning rate
+    weight_decay: float | None = None  # None = the run's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """Low-rank adapters (Hu et al. 2021) in the router's language model, through peft."""
+
+    r: int = 32
+    alpha: float = 64.0
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stretch of a run with its own data, learning rate and trainable parameters.
+
+    The schedule is linear warm-up, then a cosine from `lr` to `floor` x `lr`, over this stage.
+    """
+
+    name: str
+    steps: int
+    mixture: tuple[Source, ...]
+    lr: float
+    warmup: int = 0  # steps
+    floor: float = 0.02  # last learning rate as a fraction of `lr`; 1.0 = constant after warm-up
+    trainable: tuple[str, ...] = ("*",)  # globs; adapters are always trainable
+    image_side: int | None = None  # side that decoders see pictures at; None = their own
+    global_batch: int | None = None  # None = the run's
+    micro_batch: int | None = None  # None = the run's
+    text_only: bool = False  # language loss without pictures, prompts and decoders
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not self.mixture:
+            raise InputError(f"stage {self.name!r} needs at least one step and one source")
+        if any(source.weight <= 0 for source in self.mixture):
+            raise InputError(f"stage {self.name!r}: every source needs a weight above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """One run: stages one after the other, with one optimiser."""
+
+    name: str
+    system: SystemSource
+    stages: tuple[Stage, ...]
+    global_batch: int  # samples of one step, over all workers
+    micro_batch: int | None = None  # samples of one forward pass of one worker; None = all of them
+    workers: int = 1
+    threads: int = 1  # of each worker on a CPU; workers, not threads, share out the cores
+    use_gpu: bool = False
+    autocast: bool = False  # bfloat16 where torch finds it safe; weights stay float32
+    groups: tuple[ParamGroup, ...] = ()
+    weight_decay: float = 0.01  # of matrices; vectors (norms, biases) are never decayed
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = 1.0  # largest norm of the gradient of all parameters
+    lora: Lora | None = None
+    loss_weights: Mapping[str, float] = field(default_factory=dict)  # "language" or a decoder; 1 if absent
+    validation: tuple[Source, ...] = ()  # mixture for teacher-forced losses; empty = none
+    validation_samples: int = 64
+    log_every: int = 10  # steps
+    eval_every: int = 200
+    checkpoint_every: int = 200
+    keep: int = 2  # newest checkpoints that stay on disk
+    prefetch: int = 0  # processes of each worker that make samples ahead; 0 = inline
+    seed: int = 0
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise InputError(f"run {self.name!r} needs at least one stage")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise InputError(f"stages need different names, got {names}")
+        if self.workers < 1:
+            raise InputError(f"a run needs at least 1 worker, got {self.workers}")
+        for stage in self.stages:
+            batch = stage.global_batch or self.global_batch
+            if batch % self.workers:
+                raise InputError(
+                    f"a global batch of {batch} (stage {stage.name!r}) cannot be split over "
+                    f"{self.workers} workers; use a multiple of {self.workers}"
+                )
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> tuple[int, int]:
+        """Index of the stage that holds a step of the run, and the step within that stage."""
+        for index, stage in enumerate(self.stages):
+            if step < stage.steps:
+                return index, step
+            step -= stage.steps
+        raise InputError(f"run {self.name!r} has {self.steps} steps, asked for one {step} steps later")

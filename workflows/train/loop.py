@@ -1,0 +1,308 @@
+"""The training loop of one worker.
+
+A step: samples, their encoding, one small sum over workers (label tokens, objects), forward and backward
+of every micro-batch, one sum of gradients, one update. Randomness of a step is seeded by (seed, step,
+rank), so a resumed run draws what the unbroken one would have drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from superlink.router.errors import TrainError
+from superlink.workflows.data.samples import Sample
+from superlink.workflows.train import checkpoint
+from superlink.workflows.train.collective import Collective, average_gradients
+from superlink.workflows.train.config import Stage, TrainConfig
+from superlink.workflows.train.data import Mixture, StepBatches, batches
+from superlink.workflows.train.lora import add_adapters, merge_adapters
+from superlink.workflows.train.metrics import MetricsWriter, Stopwatch
+from superlink.workflows.train.module import JointBatch, JointModule
+from superlink.workflows.train.optimizer import build_optimizer, set_lr, set_trainable, stage_lr
+from superlink.workflows.train.validation import validation_losses
+
+CHECKPOINTS, MODEL = "checkpoints", "model"
+
+Evaluation = Callable[[JointModule, int], Mapping[str, float]]
+"""Called with the module and the number of steps done, on the first worker alone."""
+
+
+def _never() -> bool:
+    return False
+
+
+class TrainLoop:
+    """One worker's part of a run."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        *,
+        collective: Collective,
+        device: torch.device,
+        resume: bool = True,
+        evaluation: Evaluation | None = None,
+    ) -> None:
+        """Build the modules and, where there is one, take up the newest checkpoint.
+
+        Args:
+            folder: of the run; the first worker writes there, all of them read checkpoints.
+            resume: False = start at step 0 whatever the folder holds.
+            evaluation: in place of the teacher-forced losses on `config.validation`.
+        """
+        self.config, self.folder = config, folder
+        self.collective, self.device = collective, device
+        torch.manual_seed(config.seed)  # fresh weights are the same on every worker
+        self.module = config.system.build().to(device)
+        self.adapters = None if config.lora is None else add_adapters(self.module, config.lora)
+        self.optimizer = build_optimizer(self.module, config)
+        self.module.train()
+        self.step = 0
+        found = checkpoint.checkpoints(folder / CHECKPOINTS) if resume else []
+        if found:
+            self.step = checkpoint.load(
+                found[-1][1], module=self.module, optimizer=self.optimizer, identity=run_identity(config)
+            )
+        self.evaluation = evaluation or self._validation()
+        self.watch = Stopwatch()
+        self.trainable: list[nn.Parameter] = []
+        self._writer: MetricsWriter | None = None
+        self._log = StepLog(self.module.loss_names)
+
+    def run(self, stop: Callable[[], bool] = _never) -> bool:
+        """Train to the end, or to the step at which any worker's `stop()` says so.
+
+        Returns:
+            True when all steps are done; the model folder is written then.
+
+        Raises:
+            TrainError: a loss or gradient that is not finite.
+        """
+        if self.collective.rank == 0:
+            self._writer = MetricsWriter(
+                self.folder, first_step=self.step, tensorboard=self.config.tensorboard
+            )
+        try:
+            while self.step < self.config.steps:
+                index, done = self.config.stage_at(self.step)
+                if not self._stage(index, done, stop):
+                    return False
+            self._finish()
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+        return True
+
+    def _stage(self, index: int, done: int, stop: Callable[[], bool]) -> bool:
+        stage = self.config.stages[index]
+        names = set(set_trainable(self.module, stage.trainable))
+        self.trainable = [p for name, p in self.module.named_parameters() if name in names]
+        self.module.set_image_side(stage.image_side)
+        for step, samples in enumerate(self._batches(stage, index, done), start=done):
+            stopped = self.train_step(stage, step, samples, stop)
+            self.step += 1
+            if self._due(self.config.log_every):
+                self._write_log(stage)
+            if self._due(self.config.eval_every) and self.collective.rank == 0:
+                self._evaluate()
+            if stopped or self._due(self.config.checkpoint_every) or self.step == self.config.steps:
+                self._save()
+            if stopped and self.step < self.config.steps:
+                return False
+        return True
+
+    def train_step(self, stage: Stage, step: int, samples: list[Sample], stop: Callable[[], bool]) -> bool:
+        """One update from this worker's samples; whether any worker asked to stop.
+
+        Args:
+            step: within the stage.
+        """
+        torch.manual_seed(step_seed(self.config.seed, self.step, self.collective.rank))
+        size = stage.micro_batch or self.config.micro_batch or len(samples)
+        chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
+        with self.watch("prepare"):
+            prepared = [
+                self.module.prepare(chunk, salt=self.step, decode=not stage.text_only) for chunk in chunks
+            ]
+            counts, stopped = self._global_counts(prepared, stop())
+        losses: dict[str, Tensor] = {}
+        for batch in prepared:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.autocast):
+                terms = self.module(batch, counts, self.watch)
+                total = self.module.total(terms, self.config.loss_weights)
+            with self.watch("backward"):
+                if total.requires_grad:  # not where nothing in this share of the batch can learn
+                    total.backward()  # type: ignore[no-untyped-call]
+            for name, value in {**terms, "total": total}.items():
+                losses[name] = losses.get(name, 0.0) + value.detach()
+        with self.watch("update"):
+            average_gradients(self.trainable, self.collective)
+            norm = float(nn.utils.clip_grad_norm_(self.trainable, self.config.clip))
+            if not math.isfinite(norm):
+                self._not_finite(norm, losses, prepared)
+            set_lr(self.optimizer, stage_lr(stage, step))
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        self._log.add(losses, norm, samples=len(samples) * self.collective.world, active=counts)
+        return stopped
+
+    def _global_counts(self, prepared: Sequence[JointBatch], stop: bool) -> tuple[dict[str, float], bool]:
+        """What each loss is divided by; whether any worker asked to stop. Idle decoders are absent."""
+        names = ["language", *self.module.decoders]
+        sums = [sum(batch.counts.get(name, 0.0) for batch in prepared) for name in names]
+        active = [float(any(name in batch.counts for batch in prepared)) for name in names]
+        vector = torch.tensor([*sums, *active, float(stop)], dtype=torch.float64, device=self.device)
+        self.collective.sum(vector)
+        values = vector.tolist()
+        counts = {
+            # The floor acts on the whole sum; one worker and many then divide by the same number.
+            name: max(values[i], 1.0) / self.collective.world
+            for i, name in enumerate(names)
+            if values[len(names) + i] > 0
+        }
+        return counts, values[-1] > 0
+
+    def _batches(self, stage: Stage, index: int, done: int) -> Iterator[list[Sample]]:
+        dataset = StepBatches(
+            Mixture(stage.mixture, self.config.seed * 1_000 + index),
+            global_batch=stage.global_batch or self.config.global_batch,
+            rank=self.collective.rank,
+            world=self.collective.world,
+            text_only=stage.text_only,
+        )
+        source = batches(dataset, range(done, stage.steps), prefetch=self.config.prefetch)
+        while True:
+            with self.watch("data"):
+                samples = next(source, None)
+            if samples is None:
+                return
+            yield samples
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.step % every == 0
+
+    def _write_log(self, stage: Stage) -> None:
+        record = self._log.take(self.collective, self.device)
+        seconds = self.watch.take()
+        if self._writer is not None:
+            spent = sum(seconds.values())
+            steps = record.pop("steps")
+            record["samples_per_second"] = round(record.pop("samples") / max(spent, 1e-9), 3)
+            record["seconds_per_step"] = {name: round(value / steps, 5) for name, value in seconds.items()}
+            record["lr"] = self.optimizer.param_groups[-1]["lr"] / self.optimizer.param_groups[-1]["scale"]
+            self._writer.write("train", self.step, {"stage": stage.name, **record})
+
+    def _validation(self) -> Evaluation | None:
+        if not self.config.validation or self.collective.rank != 0:
+            return None
+        mixture = Mixture(self.config.validation, self.config.seed)
+        samples = [mixture[position] for position in range(self.config.validation_samples)]
+        size = self.config.micro_batch or self.config.global_batch // self.config.workers
+
+        def evaluate(module: JointModule, step: int) -> Mapping[str, float]:
+            return validation_losses(
+                module, samples, batch=size, loss_weights=self.config.loss_weights
+            )
+
+        return evaluate
+
+    def _evaluate(self) -> None:
+        if self.evaluation is not None and self._writer is not None:
+            losses = self.evaluation(self.module, self.step)
+            self._writer.write("validation", self.step, {"losses": dict(losses)})
+
+    def _save(self) -> None:
+        if self.collective.rank == 0:
+            checkpoint.save(
+                self.folder / CHECKPOINTS,
+                step=self.step,
+                module=self.module,
+                optimizer=self.optimizer,
+                identity=run_identity(self.config),
+                keep=self.config.keep,
+            )
+        self.collective.barrier()
+
+    def _finish(self) -> None:
+        if self.adapters is not None:
+            merge_adapters(self.adapters)
+        if self.collective.rank == 0:
+            self.module.set_image_side(None)
+            self.config.system.export(self.module.eval(), self.folder / MODEL)
+        self.collective.barrier()
+
+    def _not_finite(
+        self, norm: float, losses: Mapping[str, Tensor], prepared: Sequence[JointBatch]
+    ) -> None:
+        bad = [name for name, value in losses.items() if not math.isfinite(float(value))]
+        sources = [source for batch in prepared for source in batch.sources][:8]
+        raise TrainError(
+            f"step {self.step}: the gradient's norm is {norm}; losses of this worker that are not finite: "
+            f"{', '.join(bad) or 'none'}; samples {', '.join(sources)}; lower the learning rate or look at these"
+        )
+
+
+class StepLog:
+    """Sums of loss terms between two records."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = ("total", *names)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.present = dict.fromkeys(self.names, 0)
+        self.norm, self.samples, self.steps = 0.0, 0, 0
+
+    def add(
+        self, losses: Mapping[str, Tensor], norm: float, *, samples: int, active: Mapping[str, float]
+    ) -> None:
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        for name in self.names:  # the same on every worker, unlike `losses`
+            self.present[name] += name == "total" or name.partition("/")[0] in active
+        self.norm += norm
+        self.samples += samples
+        self.steps += 1
+
+    def take(self, collective: Collective, device: torch.device) -> dict[str, Any]:
+        """Means over steps that had the term and over workers; starts again from nothing."""
+        sums = torch.tensor([float(self.sums.get(name, 0.0)) for name in self.names], device=device)
+        collective.sum(sums)
+        losses = {
+            name: value / collective.world / self.present[name]
+            for name, value in zip(self.names, sums.tolist(), strict=True)
+            if self.present[name]
+        }
+        taken = {
+            "losses": losses,
+            "grad_norm": self.norm / max(self.steps, 1),
+            "samples": self.samples,
+            "steps": self.steps,
+        }
+        self._reset()
+        return taken
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of everything random in one step of one worker."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
+
+
+def run_identity(config: TrainConfig) -> dict[str, object]:
+    """What must not change between the starts of one run, or resuming would not be exact."""
+    return {
+        "seed": config.seed,
+        "stages": [
+            [stage.name, stage.steps, stage.global_batch or config.global_batch, [s.name for s in stage.mixture]]
+            for stage in config.stages
+        ],
+    }

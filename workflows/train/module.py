@@ -1,0 +1,195 @@
+"""Router and decoders as one module with one loss.
+
+The router emits links, a loop runs over decoders, and neither knows the other. A decoder that no
+sample of a batch asks for is not run at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from superlink.decoders.contract import Decoder
+from superlink.router.batch import RouterBatch, RouterOutput, RowLink
+from superlink.router.errors import DataError, LinkError
+from superlink.router.links import LinkBatch, SuperLink
+from superlink.router.messages import Conversation
+from superlink.workflows.data.samples import Sample
+from superlink.workflows.train.metrics import Stopwatch
+from superlink.workflows.train.plan import PlannedCall, last_tokens, plan_calls, routing_tokens
+
+LANGUAGE = "language"
+
+Encoder = Callable[[Sequence[Conversation]], RouterBatch]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DecoderWork:
+    """What one decoder has to do for one batch."""
+
+    calls: tuple[tuple[int, PlannedCall], ...]  # with the row that each belongs to
+    inputs: Any  # the decoder's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class JointBatch:
+    """Samples, encoded and prepared, with what their losses are normalised by."""
+
+    rows: RouterBatch
+    last_links: tuple[int, ...]  # for each row, routing tokens of its last message
+    work: Mapping[str, DecoderWork]  # only decoders with something to do
+    counts: Mapping[str, float]  # label tokens under "language", objects under a decoder's name
+    sources: tuple[str, ...]
+
+
+@runtime_checkable
+class HasImageSide(Protocol):
+    """A decoder that can see pictures at another side than its config says."""
+
+    image_side: int | None  # pixels; None = the config's
+
+
+class JointModule(nn.Module):
+    """A router, its decoders, and what turns samples into their inputs."""
+
+    def __init__(self, *, router: nn.Module, decoders: Mapping[str, Decoder[Any, Any]], encode: Encoder) -> None:
+        """Put them together.
+
+        Args:
+            router: takes a `RouterBatch`, gives a `RouterOutput`.
+            decoders: by the names in their configs.
+            encode: conversations to rows with labels.
+        """
+        super().__init__()
+        self.router = router
+        self.decoders = nn.ModuleDict(decoders)
+        self.encode = encode
+        self.configs = {name: decoder.config for name, decoder in decoders.items()}
+        self.tokens = routing_tokens(list(self.configs.values()))
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Every term that `forward` can return, in a fixed order."""
+        terms = [f"{name}/{term}" for name in self.decoders for term in self.decoder(name).weights]
+        return (LANGUAGE, *terms)
+
+    def set_image_side(self, side: int | None) -> None:
+        """Let decoders that can see pictures at another side do so; None = as they are configured."""
+        for name in self.decoders:
+            decoder = self.decoder(name)
+            if isinstance(decoder, HasImageSide):
+                decoder.image_side = side
+
+    def decoder(self, name: str) -> Decoder[Any, Any]:
+        decoder = self.decoders[name]
+        assert isinstance(decoder, Decoder)
+        return decoder
+
+    def prepare(self, samples: Sequence[Sample], *, salt: int = 0, decode: bool = True) -> JointBatch:
+        """Encode conversations and prepare pictures and targets of every decoder.
+
+        Args:
+            samples: of any tasks, at least one.
+            salt: changes the seeds that decoders get; the step of the run.
+            decode: False = language loss only; routing tokens stay in the words.
+
+        Raises:
+            DataError: a sample whose targets do not match its routing tokens.
+        """
+        rows = self.encode([sample.conversation for sample in samples])
+        if rows.labels is None:
+            raise DataError("the encoder gave no labels; it must run in training mode")
+        by_decoder: dict[str, list[tuple[int, PlannedCall]]] = {}
+        last = []
+        for row, sample in enumerate(samples):
+            last.append(len(last_tokens(sample, self.tokens)))
+            if decode:
+                for planned in plan_calls(sample, self.configs, self.tokens, salt=salt):
+                    by_decoder.setdefault(planned.decoder, []).append((row, planned))
+        counts = {LANGUAGE: float((rows.labels[:, 1:] != -100).sum())}
+        work = {}
+        for name in self.decoders:  # in the same order on every worker
+            if name in by_decoder:
+                planned_calls = [planned for _, planned in by_decoder[name]]
+                inputs = self.decoder(name).prepare(
+                    [planned.call for planned in planned_calls], [planned.target for planned in planned_calls]
+                )
+                counts[name] = self.decoder(name).count(inputs)
+                work[name] = DecoderWork(calls=tuple(by_decoder[name]), inputs=inputs)
+        return JointBatch(
+            rows=rows.to(self.device),
+            last_links=tuple(last),
+            work=work,
+            counts=counts,
+            sources=tuple(sample.source for sample in samples),
+        )
+
+    def forward(
+        self, batch: JointBatch, counts: Mapping[str, float], watch: Stopwatch | None = None
+    ) -> dict[str, Tensor]:
+        """Unweighted loss terms of one batch.
+
+        Args:
+            batch: from `prepare`.
+            counts: what each loss is divided by: the global count over the number of workers, so that
+                the mean over workers is the loss of the whole global batch.
+            watch: takes the time of router and decoders.
+
+        Returns:
+            Scalars with graph: "language", "<decoder>/<term>"; absent where nothing was asked.
+        """
+        watch = watch or Stopwatch()
+        terms: dict[str, Tensor] = {}
+        with watch("router"):
+            output: RouterOutput = self.router(batch.rows)
+        if output.loss is not None and output.loss_count:
+            terms[LANGUAGE] = output.loss * (output.loss_count / counts[LANGUAGE])
+        with watch("decoders"):
+            for name, work in batch.work.items():
+                links = [self._links(output, batch, row, planned) for row, planned in work.calls]
+                decoder = self.decoder(name)
+                outputs = decoder(LinkBatch.of(links), work.inputs)
+                losses = decoder.loss(outputs, work.inputs, count=counts[name])
+                terms.update({f"{name}/{term}": value for term, value in losses.items()})
+        return terms
+
+    def total(self, terms: Mapping[str, Tensor], loss_weights: Mapping[str, float]) -> Tensor:
+        """Weighted sum: a decoder's own weights, times the run's weight of that decoder."""
+        total = torch.zeros((), device=self.device)
+        for key, value in terms.items():
+            name, _, term = key.partition("/")
+            own = self.decoder(name).weights[term] if term else 1.0
+            total = total + loss_weights.get(name, 1.0) * own * value
+        return total
+
+    def _links(
+        self, output: RouterOutput, batch: JointBatch, row: int, planned: PlannedCall
+    ) -> tuple[SuperLink, ...]:
+        links = _last_message_links(output.links[row], batch.last_links[row], batch.sources[row])
+        made = []
+        for index, empty in zip(planned.links, planned.call.links, strict=True):
+            if links[index].token.text != empty.token.text:
+                raise LinkError(
+                    f"sample {batch.sources[row]!r}: link {index} of the last message should belong to "
+                    f"{empty.token.text}, the router gathered {links[index].token.text}"
+                )
+            made.append(replace(empty, embeddings=links[index].embeddings, position=links[index].position))
+        return tuple(made)
+
+
+def _last_message_links(links: Sequence[RowLink], wanted: int, source: str) -> Sequence[RowLink]:
+    """Links of the last message: the last `wanted` of a row, since no text follows that message."""
+    if len(links) < wanted:
+        raise LinkError(
+            f"sample {source!r} writes {wanted} routing tokens in its last message, the router gathered "
+            f"{len(links)}; was the row cut off?"
+        )
+    return links[len(links) - wanted :]

@@ -1,0 +1,105 @@
+"""AdamW with parameter groups by glob, and the learning-rate schedule.
+
+One optimiser lives through all stages: a parameter that is frozen for a while keeps its moments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from superlink.router.errors import InputError
+from superlink.workflows.train.config import ParamGroup, Stage, TrainConfig
+
+ADAPTER_GLOB = "*.lora_*"
+
+
+def lr_factor(step: int, *, steps: int, warmup: int, floor: float) -> float:
+    """Learning rate of one step as a fraction of the highest.
+
+    Args:
+        step: 0 <= step < steps.
+        steps: length of the schedule.
+        warmup: steps of linear warm-up; the last of them runs at the full rate.
+        floor: value at the last step.
+
+    Source: cosine decay without restarts, Loshchilov and Hutter 2017, equation 5.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - 1 - warmup)
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+def stage_lr(stage: Stage, step: int) -> float:
+    """Learning rate of step `step` within the stage."""
+    return stage.lr * lr_factor(step, steps=stage.steps, warmup=stage.warmup, floor=stage.floor)
+
+
+def match(globs: Iterable[str], names: Sequence[str]) -> set[str]:
+    """Names that match any glob.
+
+    Raises:
+        InputError: a glob matches nothing, so that a typing error cannot freeze a model in silence.
+    """
+    found: set[str] = set()
+    for glob in globs:
+        hits = {name for name in names if fnmatchcase(name, glob)}
+        if not hits:
+            raise InputError(f"no parameter matches {glob!r}; names look like {', '.join(names[:4])}")
+        found |= hits
+    return found
+
+
+def set_trainable(module: nn.Module, globs: Sequence[str]) -> list[str]:
+    """Make exactly the matching parameters, and every adapter, require a gradient; their names."""
+    parameters = dict(module.named_parameters())
+    chosen = match(globs, list(parameters))
+    bases = {name for name in parameters if ".base_layer." in name}
+    # Beside an adapter its base stays as it is, whatever "*" says.
+    chosen = (chosen - bases) | {name for name in parameters if fnmatchcase(name, ADAPTER_GLOB)}
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(name in chosen)
+        if name not in chosen:
+            parameter.grad = None
+    return [name for name in parameters if name in chosen]
+
+
+def split_groups(module: nn.Module, groups: Sequence[ParamGroup]) -> list[tuple[ParamGroup, list[str]]]:
+    """Every parameter in exactly one group: the first whose glob matches, else the last, "*".
+
+    Raises:
+        InputError: a glob matches no parameter at all.
+    """
+    names = [name for name, _ in module.named_parameters()]
+    match([group.glob for group in groups], names)
+    every = [*groups, ParamGroup(glob="*")]
+    split: list[tuple[ParamGroup, list[str]]] = [(group, []) for group in every]
+    for name in names:
+        members = next(members for group, members in split if fnmatchcase(name, group.glob))
+        members.append(name)
+    return split
+
+
+def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over every parameter; frozen ones have no gradient and are passed over."""
+    parameters = dict(module.named_parameters())
+    groups = []
+    for group, names in split_groups(module, config.groups):
+        decay = config.weight_decay if group.weight_decay is None else group.weight_decay
+        for matrices in (True, False):
+            members = [parameters[name] for name in names if (parameters[name].ndim > 1) is matrices]
+            if members:
+                groups.append(
+                    {"params": members, "lr": 0.0, "scale": group.lr, "weight_decay": decay if matrices else 0.0}
+                )
+    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=True)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["scale"]

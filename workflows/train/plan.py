@@ -1,0 +1,115 @@
+"""Which links of an answer go to which decoder, and what it should make of them.
+
+A plan is made from text and targets alone, before the router runs: the trainer must know how many
+objects the whole global batch holds before the first backward pass.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks
+from superlink.decoders.contract import Call, DecoderConfig
+from superlink.router.errors import DataError
+from superlink.router.links import SuperLink
+from superlink.router.phrases import parse_reply
+from superlink.router.tokens import RoutingToken
+from superlink.workflows.data.samples import Sample, Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlannedCall:
+    """One call of a decoder, before its link embeddings exist."""
+
+    decoder: str
+    links: tuple[int, ...]  # which routing tokens of the last message, counted in reading order
+    call: Call  # with empty embeddings: `prepare` reads pictures, phrases and targets
+    target: Artifact
+
+
+def routing_tokens(configs: Sequence[DecoderConfig]) -> dict[str, RoutingToken]:
+    """Every routing token of a system by its text."""
+    return {route.token.text: route.token for config in configs for route in config.routes}
+
+
+def last_tokens(sample: Sample, tokens: Mapping[str, RoutingToken]) -> list[RoutingToken]:
+    """Routing tokens of the message to learn, in reading order."""
+    if not sample.conversation or sample.conversation[-1].role != "assistant":
+        raise DataError(f"sample {sample.source!r} must end with an assistant message")
+    if not tokens:
+        return []
+    pattern = "|".join(re.escape(text) for text in sorted(tokens, key=len, reverse=True))
+    return [tokens[text] for text in re.findall(pattern, sample.conversation[-1].text)]
+
+
+def plan_calls(
+    sample: Sample, configs: Mapping[str, DecoderConfig], tokens: Mapping[str, RoutingToken], *, salt: int = 0
+) -> list[PlannedCall]:
+    """Decoder calls of the last message of a sample, in reading order of their first link.
+
+    Args:
+        configs: decoders by name.
+        tokens: routing tokens by text.
+        salt: changes the seed of every call, so that noise differs from step to step.
+
+    Raises:
+        DataError: targets that do not match the routing tokens, with both numbers and the source.
+    """
+    found = last_tokens(sample, tokens)
+    phrases = parse_reply(sample.conversation[-1].text, tuple(tokens)).phrases
+    waiting = {text: [t for t in sample.targets if t.token == text] for text in {t.token for t in sample.targets}}
+    planned = []
+    for group in _groups(found, configs):
+        token = found[group[0]]
+        target = _next_target(sample, token, waiting)
+        _check_names(sample, token, len(group), target)
+        links = tuple(
+            SuperLink(token=token, embeddings=torch.empty(token.num_links, 0), phrase=phrases[i], position=0)
+            for i in group
+        )
+        name = f"{token.decoder}.{len(planned)}"
+        seed = zlib.crc32(f"{sample.source}/{salt}".encode())
+        call = Call(id=name, links=links, image=sample.image, image_id=sample.source, seed=seed)
+        planned.append(PlannedCall(decoder=token.decoder, links=tuple(group), call=call, target=target.artifact))
+    left = [target.token for targets in waiting.values() for target in targets]
+    if left:
+        raise DataError(
+            f"sample {sample.source!r} has {len(sample.targets)} targets but its last message asks for "
+            f"{len(planned)} decoder calls; nothing asks for {', '.join(left)}"
+        )
+    return planned
+
+
+def _groups(found: Sequence[RoutingToken], configs: Mapping[str, DecoderConfig]) -> Iterator[list[int]]:
+    gathered: dict[str, list[int]] = {}
+    groups: list[list[int]] = []
+    for index, token in enumerate(found):
+        if configs[token.decoder].gather and token.text in gathered:
+            gathered[token.text].append(index)
+            continue
+        group = [index]
+        groups.append(group)
+        gathered[token.text] = group
+    return iter(groups)
+
+
+def _next_target(sample: Sample, token: RoutingToken, waiting: Mapping[str, list[Target]]) -> Target:
+    if not waiting.get(token.text):
+        raise DataError(
+            f"sample {sample.source!r} writes {token.text} but has no target for it; "
+            f"targets: {[target.token for target in sample.targets]}"
+        )
+    return waiting[token.text].pop(0)
+
+
+def _check_names(sample: Sample, token: RoutingToken, links: int, target: Target) -> None:
+    if isinstance(target.artifact, Boxes | Masks | Keypoints) and len(target.artifact.names) != links:
+        raise DataError(
+            f"sample {sample.source!r} writes {links} {token.text} but its target names "
+            f"{len(target.artifact.names)} classes: {list(target.artifact.names)}"
+        )
