@@ -161,7 +161,8 @@ def test_pycocotools_reads_a_written_file(tmp_path: Path, capsys: pytest.Capture
     drawn = [read.annToMask(one) for one in read.loadAnns(read.getAnnIds(imgIds=[1]))]
     np.testing.assert_array_equal(np.stack(drawn).astype(bool), pictures["a.png"].masks)
     boxes = [one["bbox"] for one in read.loadAnns(read.getAnnIds(imgIds=[2]))]
-    np.testing.assert_allclose(coco_mask.toBbox(coco_mask.frPyObjects(boxes, 20, 30)), boxes)
+    x0, y0, x1, y1 = pictures["b.png"].xyxy.T
+    np.testing.assert_array_equal(boxes, np.stack([x0, y0, x1 - x0, y1 - y0], axis=1))
 
 
 def test_an_annotation_of_an_unknown_category_is_refused() -> None:
