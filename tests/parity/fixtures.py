@@ -91,9 +91,7 @@ def assert_close(found: Tensor, expected: Tensor, *, atol: float = 1e-4, rtol: f
     finite = torch.isfinite(expected)
     torch.testing.assert_close(torch.isfinite(found), finite, msg="other entries are infinite than recorded")
     torch.testing.assert_close(found[~finite], expected[~finite].to(found.dtype), equal_nan=True)
-    torch.testing.assert_close(
-        found[finite], expected[finite].to(found.dtype), atol=atol, rtol=rtol
-    )
+    torch.testing.assert_close(found[finite], expected[finite].to(found.dtype), atol=atol, rtol=rtol)
 
 
 def assert_embedding(found: Tensor, expected: Tensor) -> None:

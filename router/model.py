@@ -1,0 +1,280 @@
+"""The router: vision tower, bridge, region encoder and language model, with link queries spliced in.
+
+`forward` reads rows in which every routing token is followed by its placeholders; the learned
+queries take the placeholders' positions, and the hidden states there are the super-links.
+
+Axes: B rows, T positions, P tiles over all rows, R regions over all rows, n visual tokens of a
+tile, L link embeddings of one routing token, D router width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPVisionModel, LlamaForCausalLM
+
+from superlink.router.batch import RouterBatch, RouterOutput, RowLink
+from superlink.router.bridge import build_bridge, shuffle_pixels
+from superlink.router.config import RouterConfig
+from superlink.router.errors import InputError, LinkError
+from superlink.router.groups import LinkGroup, expand, find_groups
+from superlink.router.regions import PointSampler, RegionEncoder
+from superlink.router.tokens import RoutingToken
+
+IGNORED = -100  # label of a position without language loss
+_REGION_LEVELS = 3  # last hidden states of the tower that the region encoder reads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VisualFeatures:
+    """What the tower and the bridge make of tiles."""
+
+    tokens: Tensor  # (P, n, D), as the language model reads them
+    levels: tuple[Tensor, ...]  # (P, patches, C) each, for the region encoder
+
+
+class Router(nn.Module):
+    """A multimodal language model with routing tokens and link queries."""
+
+    def __init__(self, config: RouterConfig) -> None:
+        super().__init__()
+        self.config = config
+        vision, llm = config.vision_config(), config.llm_config()
+        self.vision_tower = CLIPVisionModel(vision)
+        self.llm: nn.Module = LlamaForCausalLM(llm)
+        merged = 4 if config.pixel_shuffle else 1
+        self.bridge = build_bridge(config.bridge, merged * vision.hidden_size, llm.hidden_size)
+        self.region_encoder = (
+            RegionEncoder(
+                width=vision.hidden_size,
+                out_width=llm.hidden_size,
+                patch_size=config.patch_size,
+                pooling=config.region_pooling,
+                points=config.region_points,
+            )
+            if config.region_encoder
+            else None
+        )
+        tables = {table: nn.Embedding(length, llm.hidden_size) for table, length in config.tables.items()}
+        for table in tables.values():
+            nn.init.normal_(table.weight, std=llm.initializer_range)
+        self.queries = nn.ModuleDict(tables)
+        if config.freeze_vision:
+            self.vision_tower.requires_grad_(False)
+
+    @property
+    def language(self) -> LlamaForCausalLM:
+        """The language model itself, also where adapters are wrapped around it."""
+        if isinstance(self.llm, LlamaForCausalLM):
+            return self.llm
+        wrapper: Any = self.llm  # a PeftModel; its layers are changed in place
+        base: LlamaForCausalLM = wrapper.get_base_model()
+        return base
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.language.lm_head.weight.device
+        return device
+
+    def forward(
+        self,
+        batch: RouterBatch,
+        *,
+        output_hidden_states: bool = False,
+        sampler: PointSampler | None = None,
+    ) -> RouterOutput:
+        """One pass over complete rows.
+
+        Args:
+            batch: rows with placeholders written out (`expand`).
+            output_hidden_states: also keep every layer's output.
+            sampler: mask pixels for the region encoder.
+
+        Raises:
+            LinkError: placeholders that do not match their routing tokens.
+            InputError: visual tokens or regions that do not match the tiles or masks.
+        """
+        groups = self.groups(batch.input_ids, batch.attention_mask)
+        embeds = self.embed(batch, sampler=sampler, groups=groups)
+        output = self.language.model(
+            inputs_embeds=embeds,
+            attention_mask=batch.attention_mask,
+            use_cache=False,
+            output_hidden_states=output_hidden_states,
+        )
+        hidden = output.last_hidden_state
+        logits = self.language.lm_head(hidden).float()
+        loss, count = (None, 0) if batch.labels is None else self._language_loss(logits, batch)
+        return RouterOutput(
+            logits=logits,
+            hidden=hidden,
+            links=_row_links(groups, hidden),
+            loss=loss,
+            loss_count=count,
+            hidden_states=tuple(output.hidden_states) if output_hidden_states else (),
+        )
+
+    def embed(
+        self,
+        batch: RouterBatch,
+        *,
+        sampler: PointSampler | None = None,
+        groups: Sequence[Sequence[LinkGroup]] | None = None,
+    ) -> Tensor:
+        """(B, T, D) what the language model reads: words, visual tokens, regions and link queries."""
+        if groups is None:
+            groups = self.groups(batch.input_ids, batch.attention_mask)
+        embeds: Tensor = self.language.get_input_embeddings()(batch.input_ids)
+        embeds = self._with_queries(embeds, groups)
+        self._check_pictures(batch)
+        if batch.tiles is None or len(batch.tiles) == 0:
+            return embeds
+        features = self.see(batch.tiles)
+        patches = batch.input_ids == self.config.token_ids.image_patch
+        embeds = _replaced(embeds, patches & batch.attention_mask, features.tokens.flatten(0, 1))
+        if batch.regions is None or len(batch.regions) == 0:
+            return embeds
+        embeddings = self._describe_regions(batch, features, sampler)
+        regions = batch.input_ids == self.config.token_ids.region
+        return _replaced(embeds, regions & batch.attention_mask, embeddings)
+
+    def see(self, tiles: Tensor) -> VisualFeatures:
+        """Visual tokens of (P, 3, S, S) normalised tiles."""
+        with torch.no_grad() if self.config.freeze_vision else nullcontext():
+            states = self.vision_tower(tiles, output_hidden_states=True).hidden_states
+        tokens = states[self.config.vision_layer][:, 1:]
+        if self.config.pixel_shuffle:
+            tokens = shuffle_pixels(tokens)
+        return VisualFeatures(
+            tokens=self.bridge(tokens), levels=tuple(state[:, 1:] for state in states[-_REGION_LEVELS:])
+        )
+
+    def query(self, token: RoutingToken) -> Tensor:
+        """(L, D) learned queries of a routing token; (0, D) for a link kind without queries."""
+        if token.kind != "super":
+            return torch.zeros(0, self.config.width, device=self.device)
+        found = self.config.tables.get(token.table, 0)
+        if found != token.num_links:
+            raise LinkError(
+                f"routing token {token.text!r} needs {token.num_links} queries of table {token.table!r}, "
+                f"this router has {found}; list the token in the router's configuration"
+            )
+        return self.queries.get_parameter(f"{token.table}.weight")
+
+    def expand(self, ids: Sequence[int]) -> list[int]:
+        """`ids` of one row with placeholders written after every routing token that lacks them."""
+        return expand(ids, self.config)
+
+    def groups(self, input_ids: Tensor, attention_mask: Tensor) -> list[list[LinkGroup]]:
+        """For each row, its routing tokens and where their links stand."""
+        lengths = attention_mask.sum(dim=1).tolist()
+        return [
+            find_groups(row[:length], self.config)
+            for row, length in zip(input_ids.tolist(), lengths, strict=True)
+        ]
+
+    def gather_links(
+        self, input_ids: Tensor, attention_mask: Tensor, hidden: Tensor
+    ) -> tuple[tuple[RowLink, ...], ...]:
+        """For each row, its links in reading order, read from (B, T, D) hidden states."""
+        return _row_links(self.groups(input_ids, attention_mask), hidden)
+
+    def _with_queries(self, embeds: Tensor, groups: Sequence[Sequence[LinkGroup]]) -> Tensor:
+        places = [(row, group) for row, found in enumerate(groups) for group in found if group.has_queries]
+        if not places:
+            return embeds
+        rows = [row for row, group in places for _ in range(group.start, group.stop)]
+        columns = [column for _, group in places for column in range(group.start, group.stop)]
+        queries = torch.cat([self.query(group.token) for _, group in places]).to(embeds.dtype)
+        index = torch.tensor([rows, columns], device=embeds.device)
+        return embeds.index_put((index[0], index[1]), queries)
+
+    def _describe_regions(
+        self, batch: RouterBatch, features: VisualFeatures, sampler: PointSampler | None
+    ) -> Tensor:
+        """(R, D) embeddings of all regions, each on the last tile of its picture."""
+        if self.region_encoder is None:
+            raise InputError("this router has no region encoder; ask without points, boxes and masks")
+        if batch.tiles is None or batch.regions is None:
+            raise InputError("regions need the tiles of their pictures")
+        overviews, first = [], 0
+        for counts, images in zip(batch.tile_counts, batch.region_images, strict=True):
+            overviews += [first + sum(counts[: image + 1]) - 1 for image in images]
+            first += sum(counts)
+        index = torch.tensor(overviews, device=batch.tiles.device)
+        embeddings: Tensor = self.region_encoder(
+            batch.tiles[index], batch.regions, [level[index] for level in features.levels], sampler=sampler
+        )
+        return embeddings
+
+    def _check_pictures(self, batch: RouterBatch) -> None:
+        """Every row holds as many visual tokens and regions as its pictures and masks need."""
+        ids, real = batch.input_ids, batch.attention_mask
+        rows = len(ids)
+        patches = ((ids == self.config.token_ids.image_patch) & real).sum(dim=1).tolist()
+        marks = ((ids == self.config.token_ids.region) & real).sum(dim=1).tolist()
+        counts = batch.tile_counts or ((),) * rows
+        images = batch.region_images or ((),) * rows
+        if len(counts) != rows or len(images) != rows:
+            raise InputError(
+                f"a batch of {rows} rows needs tile counts and region images for each, "
+                f"got {len(counts)} and {len(images)}"
+            )
+        for row in range(rows):
+            wanted = sum(counts[row]) * self.config.tokens_per_tile
+            if patches[row] != wanted:
+                raise InputError(
+                    f"row {row} has {patches[row]} visual tokens, {sum(counts[row])} tiles make {wanted}; "
+                    f"was it cut off, or encoded for another image size?"
+                )
+            if marks[row] != len(images[row]):
+                raise InputError(f"row {row} has {marks[row]} region tokens for {len(images[row])} regions")
+            if any(not 0 <= image < len(counts[row]) for image in images[row]):
+                raise InputError(
+                    f"row {row} has regions on images {list(images[row])}, but {len(counts[row])} images"
+                )
+        _check_total("tiles", batch.tiles, sum(sum(row) for row in counts))
+        _check_total("regions", batch.regions, sum(len(row) for row in images))
+
+    def _language_loss(self, logits: Tensor, batch: RouterBatch) -> tuple[Tensor, int]:
+        """Mean cross-entropy over labelled positions, and their number; placeholders never count."""
+        assert batch.labels is not None
+        placeholders = torch.tensor(self.config.token_ids.placeholders, device=logits.device)
+        ignored = torch.isin(batch.input_ids, placeholders) | ~batch.attention_mask
+        targets = batch.labels.masked_fill(ignored, IGNORED)[:, 1:]
+        count = int((targets != IGNORED).sum())
+        total = F.cross_entropy(
+            logits[:, :-1].flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        return total / max(count, 1), count
+
+
+def _row_links(groups: Sequence[Sequence[LinkGroup]], hidden: Tensor) -> tuple[tuple[RowLink, ...], ...]:
+    return tuple(
+        tuple(
+            RowLink(
+                token=group.token,
+                position=group.position,
+                embeddings=hidden[row, group.start : group.stop],
+            )
+            for group in found
+        )
+        for row, found in enumerate(groups)
+    )
+
+
+def _replaced(embeds: Tensor, where: Tensor, values: Tensor) -> Tensor:
+    """`embeds` (B, T, D) with `values` (N, D) at the N true positions of `where` (B, T), in order."""
+    return embeds.index_put(where.nonzero(as_tuple=True), values.to(embeds.dtype))
+
+
+def _check_total(what: str, tensor: Tensor | None, expected: int) -> None:
+    found = 0 if tensor is None else len(tensor)
+    if found != expected:
+        raise InputError(f"the batch holds {found} {what}, but its rows speak of {expected}")
