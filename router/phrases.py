@@ -94,7 +94,7 @@ class ReplyReader:
     def _phrase(self, token: str) -> str:
         if self._tagged:
             return self._tagged
-        if self._in_tag:  # the closing tag was forgotten
+        if self._in_tag and self._words.strip():  # the closing tag was forgotten
             return " ".join(self._words.split())
         own = _last_clause(self._words)
         if token == GROUNDING and self.expression and (not own or self._words[-1:].isspace()):

@@ -14,10 +14,12 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from typing_extensions import Self
 
+from superlink.router.config import TokenIds
 from superlink.router.errors import InputError, ModelError
 from superlink.router.tokens import (
     GROUND_END,
     GROUND_START,
+    PAD,
     PHRASE_END,
     PHRASE_START,
     ROUTING_TEXTS,
@@ -112,6 +114,18 @@ class RouterTokenizer:
         """Write `tokenizer.json` into a folder, made if needed."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / FILE_NAME).write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
+
+    @property
+    def token_ids(self) -> TokenIds:
+        """Ids as a router's configuration wants them; padding is "<unk>", as in Llama."""
+        return TokenIds(
+            pad=self.id_of(UNKNOWN) if UNKNOWN in self.special_ids else self.id_of(PAD),
+            bos=self.id_of(START),
+            eos=self.id_of(END),
+            special={
+                text: index for text, index in self.special_ids.items() if text not in (UNKNOWN, START, END)
+            },
+        )
 
     def encode(self, text: str, *, markup: Collection[str] = ()) -> list[int]:
         """Ids of a text, without start and end.
