@@ -1,0 +1,38 @@
+"""Answers and what they route: few fixed forms, so that greedy decoding has one way to go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from superlink.workflows.data.samples import Sample
+
+Routed = tuple[str, str]  # (token, phrase): ("[DET]", "red circle")
+
+_TAGGED = re.compile(r"<det>([^<>]+)</det>(\[[A-Z]+\])")
+
+NOTHING = "All right, I mark nothing."
+
+
+def answer(routed: Sequence[Routed]) -> str:
+    """The answer that routes every phrase to its token, in order."""
+    tokens = {token for token, _ in routed}
+    if not routed:
+        return NOTHING
+    if tokens == {"[GRD]"}:
+        start = "Here it is: "
+    elif tokens == {"[SEG]"}:
+        start = "Outlined: "
+    else:
+        start = "Here they are: "
+    return start + ", ".join(f"<det>{phrase}</det>{token}" for token, phrase in routed) + "."
+
+
+def routing_of(text: str) -> tuple[Routed, ...]:
+    """Every (token, phrase) of an answer, in reading order."""
+    return tuple((token, phrase) for phrase, token in _TAGGED.findall(text))
+
+
+def expected_routing(sample: Sample) -> tuple[Routed, ...]:
+    """What a router should route for this sample: the last message's tokens and phrases."""
+    return routing_of(sample.conversation[-1].text)
