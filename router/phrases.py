@@ -51,6 +51,43 @@ def parse_reply(raw: str, routing_texts: Collection[str], *, expression: str = "
     return ParsedReply(text="".join(parts), phrases=tuple(phrases))
 
 
+@dataclass(slots=True)
+class _Gap:
+    """White space that waits for words, before and after the special tokens in it."""
+
+    before: str = ""
+    after: str = ""
+    crossed: bool = False  # a special token stood in this gap
+    begun: bool = False  # some words were written
+
+    def cross(self) -> None:
+        if self.crossed:
+            self.before = max(self.before, self.after, key=len)
+            self.after = ""
+        self.crossed = True
+
+    def fill(self, text: str) -> str:
+        body = text.lstrip()
+        space = text[: len(text) - len(body)]
+        if self.crossed:
+            self.after += space
+        else:
+            self.before += space
+        if not body:
+            return ""
+        lead = self._lead(body) if self.begun else ""
+        trimmed = body.rstrip()
+        self.before, self.after, self.crossed, self.begun = body[len(trimmed) :], "", False, True
+        return lead + trimmed
+
+    def _lead(self, body: str) -> str:
+        if not self.crossed:
+            return self.before
+        if not self.after and body[0] in _CLOSING_MARKS:  # "star [DET]." reads "star."
+            return ""
+        return max(self.before, self.after, key=len)
+
+
 @dataclass(slots=True, kw_only=True)
 class ReplyReader:
     """Reads a reply piece by piece, in the order of writing.
@@ -64,7 +101,7 @@ class ReplyReader:
     _tagged: str | None = None  # inside the last pair of tags, until other words follow
     _in_tag: bool = False
     _previous: str = ""  # phrase of the last routing token
-    _gap: _Gap = field(default_factory=lambda: _Gap())
+    _gap: _Gap = field(default_factory=_Gap)
 
     def words(self, text: str) -> str:
         """Take plain text; return what people can read of it now."""
@@ -111,40 +148,3 @@ def _last_clause(words: str) -> str:
     """The words after the last comma or sentence end, without a leading "and"."""
     clause = _CLAUSE.split(words)[-1]
     return _LEADING_JOIN.sub("", " ".join(clause.split())).strip()
-
-
-@dataclass(slots=True)
-class _Gap:
-    """White space that waits for words, before and after the special tokens in it."""
-
-    before: str = ""
-    after: str = ""
-    crossed: bool = False  # a special token stood in this gap
-    begun: bool = False  # some words were written
-
-    def cross(self) -> None:
-        if self.crossed:
-            self.before = max(self.before, self.after, key=len)
-            self.after = ""
-        self.crossed = True
-
-    def fill(self, text: str) -> str:
-        body = text.lstrip()
-        space = text[: len(text) - len(body)]
-        if self.crossed:
-            self.after += space
-        else:
-            self.before += space
-        if not body:
-            return ""
-        lead = self._lead(body) if self.begun else ""
-        trimmed = body.rstrip()
-        self.before, self.after, self.crossed, self.begun = body[len(trimmed) :], "", False, True
-        return lead + trimmed
-
-    def _lead(self, body: str) -> str:
-        if not self.crossed:
-            return self.before
-        if not self.after and body[0] in _CLOSING_MARKS:  # "star [DET]." reads "star."
-            return ""
-        return max(self.before, self.after, key=len)

@@ -44,18 +44,18 @@ class RouterTokenizer:
             tokenizer: byte-level BPE, or BPE with byte fallback as Llama has it.
             extra_tokens: routing tokens beyond the built-in ones, in order of their ids.
         """
-        for name in (START, END):
-            if tokenizer.token_to_id(name) is None:
-                raise ModelError(f"the tokenizer has no {name!r}; a Llama-style vocabulary is needed")
+        base = {name: tokenizer.token_to_id(name) for name in (START, END)}
+        if None in base.values():
+            raise ModelError(f"the tokenizer has no {START!r} or {END!r}; a Llama-style vocabulary is needed")
         tokenizer.add_special_tokens([*SPECIAL_TOKENS, *extra_tokens])
         tokenizer.encode_special_tokens = True  # text never yields special ids
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self.special_texts: dict[int, str] = {index: str(added[index].content) for index in sorted(added)}
         self.special_ids: dict[str, int] = {text: index for index, text in self.special_texts.items()}
-        for name in (START, END):
-            self.special_ids.setdefault(name, tokenizer.token_to_id(name))
-            self.special_texts.setdefault(self.special_ids[name], name)
+        for name, index in base.items():
+            if index is not None:
+                self.special_ids[name], self.special_texts[index] = index, name
         self.size: int = tokenizer.get_vocab_size(with_added_tokens=True)
         self.token_bytes: tuple[bytes, ...] = self._byte_table()
 
@@ -106,7 +106,7 @@ class RouterTokenizer:
         try:
             tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
         # The Rust library raises plain Exception for every unreadable file.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise ModelError(f"{str(path)!r} is not a tokenizer file: {error}") from error
         return cls(tokenizer, extra_tokens=extra_tokens)
 

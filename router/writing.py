@@ -56,8 +56,6 @@ class ReplyWriter:
         if name is None:
             return self._write(self._decoder.decode(self._bytes[index]))
         delta = self.flush()
-        if self.stopped:
-            return delta
         self._raw.append(name)
         if name in self._routing_texts:
             self.phrase = self._reader.route(name)
@@ -68,9 +66,8 @@ class ReplyWriter:
 
     def flush(self) -> str:
         """Give up everything held back: a special token or the end came."""
-        delta = self._write(self._decoder.decode(b"", final=True))
-        held, self._held = self._held, ""
-        return delta + self._emit(held)
+        held, self._held = self._held + self._decoder.decode(b"", final=True), ""
+        return "" if self.stopped else self._emit(held)
 
     def _write(self, text: str) -> str:
         if not self._stop_strings:

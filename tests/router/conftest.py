@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from superlink.router.config import RouterConfig
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer

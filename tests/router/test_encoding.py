@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from superlink.router.batch import RouterBatch
 from superlink.router.config import RouterConfig
 from superlink.router.encoding import NOT_LEARNED, encode

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from superlink.router.phrases import ParsedReply, ReplyReader, parse_reply
 from superlink.router.tokens import ROUTING_TEXTS, SPECIAL_TOKENS
 

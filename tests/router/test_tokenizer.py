@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from superlink.router.errors import InputError, ModelError
 from superlink.router.tokenizer import END, START, UNKNOWN, RouterTokenizer, answer_markup
 from superlink.router.tokens import SPECIAL_TOKENS

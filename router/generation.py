@@ -1,0 +1,372 @@
+"""Writing answers: batches of unequal prompts, in which a routing token and its queries are one step.
+
+Rows join and leave between steps, so one loop can serve many sessions. A row inserts its queries
+when its own token comes; the others take one position in that step, as always.
+
+Axes: B rows, W positions of one step, L queries of one routing token, D router width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from superlink.router.batch import RouterBatch
+from superlink.router.cache import SlotCache
+from superlink.router.encoding import encode
+from superlink.router.errors import InputError
+from superlink.router.links import Reply, SuperLink
+from superlink.router.model import Router
+from superlink.router.requests import (
+    Event,
+    Finished,
+    GenerateOptions,
+    LinkReady,
+    Reason,
+    Request,
+    TextDelta,
+)
+from superlink.router.sampling import choose
+from superlink.router.tokenizer import START, UNKNOWN, RouterTokenizer
+from superlink.router.tokens import (
+    IMAGE,
+    IMAGE_END,
+    IMAGE_PATCH,
+    IMAGE_START,
+    LINK_PLACEHOLDERS,
+    PAD,
+    REGION,
+    RoutingToken,
+)
+from superlink.router.writing import ReplyWriter
+
+__all__ = [
+    "Event",
+    "Finished",
+    "GenerateOptions",
+    "GenerationLoop",
+    "LinkReady",
+    "Request",
+    "StepStates",
+    "TextDelta",
+    "generate",
+    "stream",
+]
+
+# Never answers: they stand for things that only an input has, or that the loop itself inserts.
+NEVER_WRITTEN = (UNKNOWN, START, PAD, IMAGE, IMAGE_PATCH, IMAGE_START, IMAGE_END, REGION, *LINK_PLACEHOLDERS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StepStates:
+    """What one forward pass computed, for tests and measurements."""
+
+    rows: tuple[int, ...]
+    widths: tuple[int, ...]  # positions of each row that mean something
+    hidden: Tensor  # (B, W, D) after the final norm
+    logits: Tensor  # (B, V) at each row's last position, nothing banned
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Row:
+    """One reply on its way."""
+
+    number: int
+    options: GenerateOptions
+    writer: ReplyWriter
+    length: int  # positions in the cache
+    draws: list[float]  # one uniform number for every token; none when greedy
+    ids: list[int] = field(default_factory=list)
+    links: list[SuperLink] = field(default_factory=list)
+    owed: RoutingToken | None = None  # written, but its link is not yet computed
+    ending: Reason | None = None  # nothing more is written
+    cancelled: bool = False
+    started: float = 0.0
+    prefilled: float = 0.0
+
+
+class GenerationLoop:
+    """Rows being written together.
+
+    `add` takes requests at any time; every `step` is one forward pass, either over newly added
+    prompts or over all running rows, and returns what came of it. Not for several threads at once.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        tokenizer: RouterTokenizer,
+        *,
+        observe: Callable[[StepStates], None] | None = None,
+    ) -> None:
+        self._router = router
+        self._tokenizer = tokenizer
+        self._observe = observe
+        self._routes = router.config.routing_ids
+        self._routing_texts = frozenset(token.text for token in router.config.tokens)
+        self._end = router.config.token_ids.eos
+        self._most_links = max((len(router.query(token)) for token in router.config.tokens), default=0)
+        vocabulary = router.config.llm_config().vocab_size
+        self._bans = torch.zeros(vocabulary, device=router.device)
+        special = router.config.token_ids.special
+        banned = {special[text] for text in NEVER_WRITTEN if text in special}
+        banned |= {tokenizer.special_ids[text] for text in (UNKNOWN, START) if text in tokenizer.special_ids}
+        self._bans[sorted(banned)] = -torch.inf
+        self._bans[tokenizer.size :] = -torch.inf  # rows of the embedding that no token has
+        self._waiting: deque[tuple[RouterBatch, list[_Row]]] = deque()
+        self._rows: list[_Row] = []
+        self._cache = SlotCache(0)
+        self._next_number = 0
+
+    def __len__(self) -> int:
+        """Rows that are not finished."""
+        return len(self._rows) + sum(len(rows) for _, rows in self._waiting)
+
+    def add(self, requests: Sequence[Request]) -> list[int]:
+        """Queue requests; they start together in the next step.
+
+        Returns:
+            Their row numbers, which events carry and which are never used again.
+
+        Raises:
+            InputError: one of the conversations cannot be used; none is queued.
+        """
+        conversations = [request.conversation for request in requests]
+        batch = encode(conversations, self._tokenizer, self._router.config, training=False)
+        expressions = [
+            request.conversation[-1].text.strip() if request.expression is None else request.expression
+            for request in requests
+        ]
+        return self.add_encoded(batch, [request.options for request in requests], expressions)
+
+    def add_encoded(
+        self, batch: RouterBatch, options: Sequence[GenerateOptions], expressions: Sequence[str]
+    ) -> list[int]:
+        """Queue prompts that are ids already; the placeholders of their routing tokens are in them."""
+        lengths = batch.attention_mask.sum(dim=1).tolist()
+        started = time.perf_counter()
+        rows = []
+        for length, chosen, expression in zip(lengths, options, expressions, strict=True):
+            if length + 1 + self._most_links > self._router.config.max_positions:
+                raise InputError(
+                    f"the prompt takes {length} of {self._router.config.max_positions} positions "
+                    f"and leaves no room for an answer; use fewer words or fewer pictures"
+                )
+            rows.append(self._new_row(length, chosen, expression, started))
+        self._waiting.append((batch, rows))
+        return [row.number for row in rows]
+
+    def cancel(self, rows: Sequence[int]) -> None:
+        """Forget rows: no event of theirs comes any more. Unknown and finished rows are no error."""
+        gone = set(rows)
+        for row in [*self._rows, *(row for _, waiting in self._waiting for row in waiting)]:
+            row.cancelled = row.cancelled or row.number in gone
+        self._waiting = deque(item for item in self._waiting if not all(row.cancelled for row in item[1]))
+        self._drop_done()
+
+    @torch.no_grad()
+    def step(self) -> list[Event]:
+        """One forward pass; no events and no work when nothing is left to do."""
+        if self._waiting:
+            return self._prefill(*self._waiting.popleft())
+        if self._rows:
+            return self._decode()
+        return []
+
+    def _new_row(self, length: int, options: GenerateOptions, expression: str, started: float) -> _Row:
+        draws: list[float] = []
+        if options.temperature > 0:
+            generator = torch.Generator().manual_seed(options.seed)
+            draws = torch.rand(options.max_new_tokens, generator=generator, dtype=torch.float64).tolist()
+        vocabulary = len(self._bans)
+        if any(not 0 <= index < vocabulary for index in options.forced or ()):
+            raise InputError(f"forced ids must lie in a vocabulary of {vocabulary}, got {options.forced}")
+        number = self._next_number
+        self._next_number += 1
+        writer = ReplyWriter(self._tokenizer, self._routing_texts, stop=options.stop, expression=expression)
+        return _Row(
+            number=number, options=options, writer=writer, length=length, draws=draws, started=started
+        )
+
+    def _prefill(self, batch: RouterBatch, rows: list[_Row]) -> list[Event]:
+        batch = batch.to(self._router.device)
+        cache = SlotCache(len(rows))
+        widths = [row.length for row in rows]
+        hidden = self._run(cache, self._router.embed(batch), [0] * len(rows))
+        logits = self._logits(rows, hidden, widths)
+        events: list[Event] = []
+        for row, index in zip(rows, self._choose(rows, logits), strict=True):
+            row.prefilled = time.perf_counter()
+            self._write(row, index, events)
+        if self._rows:
+            self._cache.join(cache)
+        else:
+            self._cache = cache
+        self._rows += rows
+        self._drop_done()
+        cancelled = {row.number for row in rows if row.cancelled}
+        return [event for event in events if event.row not in cancelled]
+
+    def _decode(self) -> list[Event]:
+        rows, router = self._rows, self._router
+        ids = torch.tensor([[row.ids[-1]] for row in rows], device=router.device)
+        embeds: Tensor = router.language.get_input_embeddings()(ids)
+        queries = {index: router.query(row.owed) for index, row in enumerate(rows) if row.owed is not None}
+        widths = [1 + len(queries[index]) if index in queries else 1 for index in range(len(rows))]
+        if max(widths) > 1:
+            wide = embeds.new_zeros(len(rows), max(widths), embeds.shape[2])
+            wide[:, :1] = embeds
+            for index, table in queries.items():
+                wide[index, 1 : 1 + len(table)] = table
+            embeds = wide
+        hidden = self._run(self._cache, embeds, [row.length for row in rows])
+        logits = self._logits(rows, hidden, widths)
+        events: list[Event] = []
+        for position, (row, index) in enumerate(zip(rows, self._choose(rows, logits), strict=True)):
+            row.length += widths[position]
+            if row.owed is not None:
+                # A link kind without queries is read at the routing token itself.
+                first = 1 if widths[position] > 1 else 0
+                self._link(row, hidden[position, first : widths[position]], events)
+            if row.ending is not None:
+                self._finish(row, row.ending, events)
+            else:
+                self._write(row, index, events)
+        self._drop_done()
+        return events
+
+    def _run(self, cache: SlotCache, embeds: Tensor, starts: list[int]) -> Tensor:
+        """(B, W, D) hidden states of `embeds`, each row at positions from its start on."""
+        width = embeds.shape[1]
+        used = max(starts) + width
+        first = torch.tensor(starts, device=embeds.device)[:, None]
+        slots = first + torch.arange(width, device=embeds.device)
+        hidden_from = torch.arange(used, device=embeds.device) > slots[..., None]  # (B, W, used)
+        mask = embeds.new_zeros(hidden_from.shape).masked_fill_(hidden_from, torch.finfo(embeds.dtype).min)
+        cache.place(slots, used)
+        output = self._router.language.model(
+            inputs_embeds=embeds,
+            attention_mask=mask[:, None],
+            position_ids=slots,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def _logits(self, rows: Sequence[_Row], hidden: Tensor, widths: list[int]) -> Tensor:
+        last = torch.tensor(widths, device=hidden.device) - 1
+        ends = hidden[torch.arange(len(rows), device=hidden.device), last]
+        logits: Tensor = self._router.language.lm_head(ends).float()
+        if self._observe is not None:
+            numbers = tuple(row.number for row in rows)
+            self._observe(StepStates(rows=numbers, widths=tuple(widths), hidden=hidden, logits=logits))
+        return logits
+
+    def _choose(self, rows: Sequence[_Row], logits: Tensor) -> list[int]:
+        """The next id of every row."""
+        temperatures = [row.options.temperature for row in rows]
+        chosen = choose(
+            logits + self._bans,
+            temperatures=temperatures,
+            top_ps=[row.options.top_p for row in rows],
+            draws=[row.draws[len(row.ids)] if len(row.ids) < len(row.draws) else 0.0 for row in rows],
+        )
+        for index, row in enumerate(rows):
+            forced = row.options.forced
+            if forced is not None and row.ending is None:
+                chosen[index] = forced[len(row.ids)]
+        return chosen
+
+    def _write(self, row: _Row, index: int, events: list[Event]) -> None:
+        """Take the next id of a row, and see whether it was the last one."""
+        row.ids.append(index)
+        if index == self._end:
+            self._finish(row, "end", events)
+            return
+        if text := row.writer.add(index):
+            events.append(TextDelta(row=row.number, text=text))
+        row.owed = self._routes.get(index)
+        if row.writer.stopped:
+            row.ending = "stop"
+        elif self._is_full(row):
+            row.ending = "length"
+        if row.ending is not None and row.owed is None:
+            self._finish(row, row.ending, events)
+
+    def _is_full(self, row: _Row) -> bool:
+        options = row.options
+        most = options.max_new_tokens if options.forced is None else len(options.forced)
+        # Room for the id just written with its queries, and for another such group.
+        room = self._router.config.max_positions - row.length
+        return len(row.ids) >= most or room < 2 * (1 + self._most_links)
+
+    def _link(self, row: _Row, embeddings: Tensor, events: list[Event]) -> None:
+        assert row.owed is not None
+        link = SuperLink(
+            token=row.owed,
+            embeddings=embeddings.clone(),
+            phrase=row.writer.phrase,
+            position=len(row.ids) - 1,
+        )
+        row.owed = None
+        row.links.append(link)
+        events.append(LinkReady(row=row.number, link=link))
+
+    def _finish(self, row: _Row, reason: Reason, events: list[Event]) -> None:
+        if text := row.writer.flush():
+            events.append(TextDelta(row=row.number, text=text))
+        row.ending = reason
+        now = time.perf_counter()
+        reply = Reply(
+            text=row.writer.text,
+            raw=row.writer.raw,
+            links=tuple(row.links),
+            token_ids=tuple(row.ids),
+            timings={"prefill": row.prefilled - row.started, "decode": now - row.prefilled},
+        )
+        events.append(Finished(row=row.number, reply=reply, reason=reason))
+
+    def _drop_done(self) -> None:
+        """Compact the batch: finished and cancelled rows leave the cache."""
+        kept = [
+            index
+            for index, row in enumerate(self._rows)
+            if not row.cancelled and (row.ending is None or row.owed is not None)
+        ]
+        if len(kept) < len(self._rows):
+            self._rows = [self._rows[index] for index in kept]
+            self._cache.keep(kept)
+
+
+def generate(router: Router, tokenizer: RouterTokenizer, requests: Sequence[Request]) -> list[Reply]:
+    """Answer all requests in one batch, in their order.
+
+    Raises:
+        InputError: one of the conversations cannot be used; nothing was generated.
+    """
+    events = stream(router, tokenizer, requests)
+    replies = {event.row: event.reply for event in events if isinstance(event, Finished)}
+    return [replies[row] for row in range(len(requests))]
+
+
+def stream(router: Router, tokenizer: RouterTokenizer, requests: Sequence[Request]) -> Iterator[Event]:
+    """Answer all requests in one batch; `Event.row` is the index of the request.
+
+    Raises:
+        InputError: one of the conversations cannot be used; nothing was generated.
+    """
+    loop = GenerationLoop(router, tokenizer)
+    if requests:
+        loop.add(requests)
+    return _run_dry(loop)
+
+
+def _run_dry(loop: GenerationLoop) -> Iterator[Event]:
+    while len(loop):
+        yield from loop.step()

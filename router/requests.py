@@ -1,0 +1,66 @@
+"""What is asked of a router, and what comes while it writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from superlink.router.errors import InputError
+from superlink.router.links import Reply, SuperLink
+from superlink.router.messages import Conversation
+
+Reason = Literal["end", "stop", "length"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateOptions:
+    max_new_tokens: int = 256  # link queries do not count
+    temperature: float = 0.0  # 0 = always the likeliest
+    top_p: float = 1.0
+    seed: int = 0
+    # Plain strings end the reply before them; special tokens, such as "[DET]", after them.
+    stop: tuple[str, ...] = ()
+    forced: tuple[int, ...] | None = None  # write exactly these ids, as long as nothing ends the reply
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if not self.temperature >= 0 or not 0 < self.top_p <= 1:
+            raise InputError(
+                f"temperature must be at least 0 and top_p in (0, 1], got {self.temperature} and {self.top_p}"
+            )
+        if self.forced is not None and not self.forced:
+            raise InputError("forced ids must not be empty; leave them out to write freely")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request:
+    conversation: Conversation
+    options: GenerateOptions = field(default_factory=GenerateOptions)
+    expression: str | None = None  # what a routing token without words means; the last question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextDelta:
+    """More of the text that people read; the deltas of a row join to its `Reply.text`."""
+
+    row: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkReady:
+    """A link is complete: its decoder may start while the router still writes."""
+
+    row: int
+    link: SuperLink
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Finished:
+    row: int
+    reply: Reply
+    reason: Reason
+
+
+Event = TextDelta | LinkReady | Finished
