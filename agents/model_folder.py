@@ -1,0 +1,177 @@
+"""Model folders: a router, its words and its decoders as files.
+
+    system.json                    name, format and the decoders' names
+    router/                        config.json, model*.safetensors
+    tokenizer/                     tokenizer.json
+    decoders/<name>/               config.json, model*.safetensors
+
+Everything loads strictly: a tensor too many, too few or of another shape is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from superlink.decoders.contract import Decoder, DecoderConfig
+from superlink.decoders.grounding_dino import GroundingDinoConfig
+from superlink.router.checkpoint import (
+    CONFIG_FILE,
+    WEIGHTS_NAME,
+    Precision,
+    load_json,
+    load_router,
+    load_weights,
+    save_json,
+    save_router,
+    save_weights,
+)
+from superlink.router.errors import ModelError
+from superlink.router.keymap import load_strictly
+from superlink.router.model import Router
+from superlink.router.tokenizer import RouterTokenizer
+from superlink.router.tokens import SPECIAL_TOKENS
+
+SYSTEM_FILE = "system.json"
+FORMAT = 1
+DECODERS: tuple[type[DecoderConfig], ...] = (GroundingDinoConfig,)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Model:
+    """Everything that a system is made of, in memory."""
+
+    name: str
+    router: Router
+    tokenizer: RouterTokenizer
+    decoders: tuple[Decoder[Any, Any], ...]
+
+    def __post_init__(self) -> None:
+        names = [decoder.config.name for decoder in self.decoders]
+        if len(set(names)) != len(names):
+            raise ModelError(f"every decoder needs a name of its own, got {names}")
+        _check_words(self.router, self.tokenizer)
+        _check_routes(self.router, [decoder.config for decoder in self.decoders])
+
+
+def save_model(folder: str | Path, model: Model, *, dtype: Precision = "fp32") -> None:
+    """Write a folder that `load_model` reads; `system.json` comes last and makes it complete.
+
+    Args:
+        folder: made if needed.
+        dtype: of the weights in the files.
+
+    Raises:
+        ModelError: adapters are still around the language model, or a decoder's name is no folder name.
+    """
+    folder = Path(folder)
+    save_router(folder / "router", model.router, dtype=dtype)
+    model.tokenizer.save(folder / "tokenizer")
+    for decoder in model.decoders:
+        config = decoder.config
+        if not _NAME.fullmatch(config.name):
+            raise ModelError(
+                f"a decoder called {config.name!r} cannot be a folder; use letters, digits and _"
+            )
+        place = folder / "decoders" / config.name
+        save_json(place / CONFIG_FILE, {"type": type(config).__name__, "config": config.to_json()})
+        save_weights(place, WEIGHTS_NAME, decoder.state_dict(), dtype=dtype)
+    names = [decoder.config.name for decoder in model.decoders]
+    save_json(folder / SYSTEM_FILE, {"format": FORMAT, "name": model.name, "decoders": names})
+
+
+def load_model(
+    folder: str | Path,
+    *,
+    decoders: Sequence[type[DecoderConfig]] = (),
+    device: torch.device | str = "cpu",
+) -> Model:
+    """Read a model folder, ready to answer: float32, eval mode.
+
+    Args:
+        folder: as `save_model` writes it.
+        decoders: configuration classes of decoders that are not part of this package.
+        device: where the weights go.
+
+    Raises:
+        ModelError: a file is missing or damaged, or weights and configuration do not match.
+    """
+    folder = Path(folder)
+    if not (folder / SYSTEM_FILE).is_file():
+        raise ModelError(f"{str(folder)!r} is not a model folder: it has no {SYSTEM_FILE}")
+    head = load_json(folder / SYSTEM_FILE)
+    names = head.get("decoders")
+    if head.get("format") != FORMAT or not isinstance(names, list) or not all(map(_is_name, names)):
+        raise ModelError(
+            f"{str(folder / SYSTEM_FILE)!r} needs format {FORMAT} and a list of decoder names, "
+            f"got format {head.get('format')!r} and {names!r}"
+        )
+    router = load_router(folder / "router", device=device)
+    return Model(
+        name=str(head.get("name") or folder.name),
+        router=router,
+        tokenizer=RouterTokenizer.load(folder / "tokenizer", extra_tokens=_extra_tokens(router)),
+        decoders=tuple(
+            _load_decoder(folder / "decoders" / name, (*decoders, *DECODERS), router.config.width).to(device)
+            for name in names
+        ),
+    )
+
+
+def _load_decoder(folder: Path, known: Sequence[type[DecoderConfig]], width: int) -> Decoder[Any, Any]:
+    data = load_json(folder / CONFIG_FILE)
+    classes = {kind.__name__: kind for kind in reversed(known)}
+    kind, fields = data.get("type"), data.get("config")
+    if kind not in classes or not isinstance(fields, Mapping):
+        raise ModelError(
+            f"{str(folder / CONFIG_FILE)!r} is of type {kind!r}; known are {', '.join(sorted(classes))}; "
+            f"pass others as load(..., decoders=[...])"
+        )
+    try:
+        config = classes[kind].from_json(fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{str(folder / CONFIG_FILE)!r} is not a {kind}: {error}") from error
+    decoder = config.build(width)
+    load_strictly(decoder, load_weights(folder, WEIGHTS_NAME), f"the decoder in {str(folder)!r}")
+    return decoder.eval()
+
+
+def _extra_tokens(router: Router) -> list[str]:
+    """Routing tokens beyond the built-in ones, in order of their ids."""
+    special = router.config.token_ids.special
+    return sorted((text for text in special if text not in SPECIAL_TOKENS), key=lambda text: special[text])
+
+
+def _check_words(router: Router, tokenizer: RouterTokenizer) -> None:
+    ids, vocabulary = router.config.token_ids.special, router.config.llm_config().vocab_size
+    if tokenizer.size > vocabulary:
+        raise ModelError(f"the tokenizer has {tokenizer.size} ids, the router's vocabulary {vocabulary}")
+    for text, index in ids.items():
+        found = tokenizer.special_ids.get(text)
+        if found != index:
+            raise ModelError(
+                f"special token {text!r} is {index} for the router and {found} for the tokenizer; "
+                f"use the tokenizer that the router was trained with"
+            )
+
+
+def _check_routes(router: Router, configs: Sequence[DecoderConfig]) -> None:
+    written = {token.text: token for token in router.config.tokens}
+    for config in configs:
+        for route in config.routes:
+            token = written.get(route.token.text)
+            if token != route.token:
+                raise ModelError(
+                    f"decoder {config.name!r} answers {route.token}, but the router writes "
+                    f"{token or 'no such token'}; give both the same routing tokens"
+                )
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None

@@ -1,0 +1,221 @@
+"""A system: a router, its decoders and the engine that runs them, ready for questions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from types import TracebackType
+from typing import overload
+
+from typing_extensions import Self
+
+from superlink.agents.asking import Question, answer, answer_all, failed
+from superlink.agents.engine import Engine
+from superlink.agents.pictures import PictureLike, SourcePicture, read_picture
+from superlink.agents.session import (
+    Session,
+    checked_deadline,
+    checked_threshold,
+    reply_options,
+    user_message,
+)
+from superlink.agents.turn import Turn
+from superlink.decoders.contract import DecoderConfig
+from superlink.router.errors import InputError, ModelError
+from superlink.router.messages import Prompt
+from superlink.router.requests import GenerateOptions
+
+Texts = list[str] | tuple[str, ...]
+Images = list[PictureLike] | tuple[PictureLike, ...]
+
+
+class System:
+    """Ask it once with `ask`, over several rounds with `session`. Safe to use from many threads."""
+
+    def __init__(self, engine: Engine, *, name: str = "", options: GenerateOptions | None = None) -> None:
+        self.engine = engine
+        self.name = name
+        self._options = options or GenerateOptions()
+
+    @property
+    def decoders(self) -> tuple[DecoderConfig, ...]:
+        """The decoders; their routes say which routing token each one answers."""
+        return self.engine.decoders
+
+    def session(self) -> Session:
+        """A conversation without any rounds yet."""
+        return Session(self.engine, options=self._options)
+
+    @overload
+    def ask(
+        self,
+        text: str,
+        *,
+        image: PictureLike | SourcePicture | None = None,
+        prompts: Sequence[Prompt] = (),
+        threshold: float | None = None,
+        seed: int = 0,
+        max_new_tokens: int | None = None,
+        deadline: float | None = None,
+    ) -> Turn: ...
+
+    @overload
+    def ask(
+        self,
+        text: str | Texts,
+        *,
+        image: Images,
+        prompts: Sequence[Prompt] = (),
+        threshold: float | None = None,
+        seed: int = 0,
+        max_new_tokens: int | None = None,
+        deadline: float | None = None,
+    ) -> list[Turn]: ...
+
+    @overload
+    def ask(
+        self,
+        text: Texts,
+        *,
+        image: PictureLike | SourcePicture | None = None,
+        prompts: Sequence[Prompt] = (),
+        threshold: float | None = None,
+        seed: int = 0,
+        max_new_tokens: int | None = None,
+        deadline: float | None = None,
+    ) -> list[Turn]: ...
+
+    def ask(
+        self,
+        text: str | Texts,
+        *,
+        image: PictureLike | SourcePicture | Images | None = None,
+        prompts: Sequence[Prompt] = (),
+        threshold: float | None = None,
+        seed: int = 0,
+        max_new_tokens: int | None = None,
+        deadline: float | None = None,
+    ) -> Turn | list[Turn]:
+        """Ask once, outside any conversation.
+
+        A list of texts or of images is one batch and gives a list of turns; a single text or image
+        beside a list goes with each of its items. In a list, an item that cannot be used gives a
+        turn with an `error`, and the others are answered.
+
+        Args:
+            text: the instruction.
+            image: a path, the bytes of a file, a Pillow image or an array.
+            prompts: points, boxes, scribbles and masks, which the text calls "region1", ...
+            threshold: least score of an item in 0..1; by default the decoder's own.
+            seed: of everything random.
+            max_new_tokens: longest reply.
+            deadline: seconds for everything; what is not there by then becomes a failure.
+
+        Raises:
+            InputError: something given cannot be used.
+        """
+        options = reply_options(self._options, seed=seed, max_new_tokens=max_new_tokens)
+        threshold, deadline = checked_threshold(threshold), checked_deadline(deadline)
+
+        def request(one: str, picture: SourcePicture | None) -> Question:
+            message = user_message(one, picture=picture, prompts=prompts)
+            return Question(conversation=(message,), picture=picture, threshold=threshold, deadline=deadline)
+
+        if not isinstance(text, list | tuple) and not isinstance(image, list | tuple):
+            picture = None if image is None else read_picture(image)
+            return answer(self.engine, [request(text, picture)], options)[0]
+        turns: dict[int, Turn] = {}
+        requests: dict[int, Question] = {}
+        for place, (one, given) in enumerate(_paired(text, image)):
+            picture = None
+            try:
+                picture = None if given is None else read_picture(given)
+                requests[place] = request(one, picture)
+            except InputError as error:
+                turns[place] = failed(picture, str(error))
+        answered = answer_all(self.engine, list(requests.values()), options)
+        turns.update(zip(requests, answered, strict=True))
+        return [turns[place] for place in sorted(turns)]
+
+    def close(self) -> None:
+        """Give back what the engine holds; the system cannot be used afterwards."""
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _paired(
+    text: str | Texts, image: PictureLike | SourcePicture | Images | None
+) -> list[tuple[str, PictureLike | SourcePicture | None]]:
+    texts = list(text) if isinstance(text, list | tuple) else None
+    images = list(image) if isinstance(image, list | tuple) else None
+    if texts is not None and images is not None and len(texts) != len(images):
+        raise InputError(f"{len(texts)} texts do not pair with {len(images)} images; pass as many of each")
+    if texts is None:
+        assert images is not None
+        assert isinstance(text, str)
+        return [(text, one) for one in images]
+    if images is None:
+        assert not isinstance(image, list | tuple)
+        return [(one, image) for one in texts]
+    return list(zip(texts, images, strict=True))
+
+
+def load(
+    model: str | os.PathLike[str] = "tiny",
+    *,
+    engine: str = "local",
+    decoders: Sequence[type[DecoderConfig]] = (),
+    device: str = "cpu",
+) -> System:
+    """A system, ready to be asked.
+
+    Args:
+        model: the name of an embedded model, or a model folder.
+        engine: where it runs; "local" = in this process.
+        decoders: configuration classes of decoders that are not part of this package.
+        device: where the local engine keeps the weights.
+
+    Raises:
+        ModelError: no such model, or a folder that does not fit together.
+        InputError: no such engine.
+    """
+    if engine != "local":
+        raise InputError(f"no engine {engine!r}; use 'local'")
+    from superlink.agents.local import LocalEngine
+    from superlink.agents.model_folder import load_model
+
+    loaded = load_model(model_folder(model), decoders=decoders, device=device)
+    return System(LocalEngine(loaded), name=loaded.name)
+
+
+def embedded_models() -> dict[str, Path]:
+    """The models that come with the package, by name."""
+    weights = Path(str(files("superlink"))) / "weights"
+    return {path.parent.name: path.parent for path in sorted(weights.glob("*/system.json"))}
+
+
+def model_folder(model: str | os.PathLike[str]) -> Path:
+    """The folder of an embedded model, or the one given.
+
+    Raises:
+        ModelError: neither.
+    """
+    embedded = embedded_models()
+    if model in embedded:
+        return embedded[str(model)]
+    folder = Path(model)
+    if not folder.is_dir():
+        known = ", ".join(embedded) or "none"
+        raise ModelError(
+            f"unknown model {os.fspath(model)!r}; the embedded ones: {known}; others by the path of a folder"
+        )
+    return folder

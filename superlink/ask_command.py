@@ -1,0 +1,199 @@
+"""What `superlink ask` does: read pictures, ask once for all of a batch, print and save."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from superlink.agents.pictures import SourcePicture, read_picture
+from superlink.router.errors import InputError
+from superlink.router.messages import Prompt
+
+if TYPE_CHECKING:
+    from superlink.agents.system import System
+    from superlink.agents.turn import Turn
+
+BATCH = 8  # pictures of one generation and one decoder call
+
+EMPTY: dict[str, Any] = {"text": "", "failures": [], "artifacts": [], "timings": {}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One instruction for a number of pictures."""
+
+    images: tuple[str, ...]  # paths
+    instruction: str
+    model: str = "tiny"
+    engine: str = "local"
+    prompts: tuple[Prompt, ...] = ()
+    threshold: float | None = None
+    seed: int = 0
+    max_new_tokens: int | None = None
+
+
+def run(question: Question, *, json: bool, out: Path | None) -> int:
+    """Answer for every picture, in order.
+
+    Returns:
+        How many pictures could not be used or had a decoder that failed.
+
+    Raises:
+        SuperlinkError: nothing can be asked at all (instruction, model, output folder).
+    """
+    if not question.instruction.strip():
+        raise InputError("the instruction is empty; say what to do, for example 'Find every star.'")
+    if out is not None and out.exists() and not out.is_dir():
+        raise InputError(f"--out {str(out)!r} is a file; name a folder")
+    show = print_json if json else print_text
+    stems = [] if out is None else _stems(question.images, out)
+    system: System | None = None
+    failures = 0
+    with progress(len(question.images)) as advance:
+        for start in range(0, len(question.images), BATCH):
+            names = question.images[start : start + BATCH]
+            read = [_read(name) for name in names]
+            good = [picture for picture in read if isinstance(picture, SourcePicture)]
+            if good and system is None:
+                system = open_system(question.model, question.engine, quiet=len(question.images) > BATCH)
+            turns = iter(_ask(system, question, good) if system is not None and good else ())
+            for place, (name, picture) in enumerate(zip(names, read, strict=True), start=start):
+                if isinstance(picture, InputError):
+                    show(name, str(picture), {})
+                    failures += 1
+                else:
+                    turn = next(turns)
+                    saved = {} if out is None or turn.error else turn.save(out, stem=stems[place])
+                    show(name, turn, saved)
+                    failures += bool(turn.error or turn.failures)
+                advance()
+    return failures
+
+
+def open_system(model: str, engine: str, *, quiet: bool = False) -> System:
+    """Load a model; says so on a terminal, since it takes seconds."""
+    with waiting(f"loading {model}", quiet=quiet):
+        from superlink.agents.system import load
+
+        return load(model, engine=engine)
+
+
+@contextmanager
+def waiting(words: str, *, quiet: bool = False) -> Iterator[None]:
+    """A spinner on stderr, on terminals only."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"{words} ..."):
+        yield
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Any]:
+    """A bar on stderr for more than one batch; yields what to call after every picture."""
+    if total <= BATCH or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task("pictures", total=total)
+        yield lambda: bar.advance(task)
+
+
+def print_json(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
+    """One object on one line."""
+    if isinstance(answer, str):
+        line = {"image": name, **EMPTY, "error": answer}
+    else:
+        pictures = {key: os.fspath(path) for key, path in saved.items()}
+        line = {**answer.to_json(pictures), "image": name}
+        line = {"image": name, **{key: value for key, value in line.items() if key != "image"}}
+    sys.stdout.write(json_format.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def print_text(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
+    """For people: the reply, what was found, and where it was saved."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    error = answer if isinstance(answer, str) else answer.error
+    console.print(Text(name, style="bold"))
+    if error:
+        sys.stdout.flush()
+        Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"superlink: error: {error}", "red"))
+        return
+    assert not isinstance(answer, str)
+    for line in describe(answer):
+        console.print(Text(line))
+    for failure in answer.failures:
+        console.print(Text(f"  {failure.call_id} failed: {failure.error}", "red"))
+    for what in ("drawn", "json"):
+        if what in saved:
+            console.print(Text(f"  {what}: {saved[what]}", "green"))
+
+
+def describe(turn: Turn) -> Iterator[str]:
+    """The reply and one line for every item found."""
+    from superlink.decoders.artifacts import Picture
+    from superlink.decoders.artifacts import Text as Words
+
+    yield f"  {turn.text}" if turn.text else "  (no words)"
+    for artifact in turn.artifacts:
+        if isinstance(artifact, Picture):
+            height, width = artifact.pixels.shape[:2]
+            yield f"  {artifact.origin.id}: {width} x {height} pixels"
+        elif isinstance(artifact, Words):
+            yield f"  {artifact.origin.id}: {artifact.text}"
+        else:
+            yield f"  {artifact.origin.id}: {len(artifact) or 'nothing'} found"
+            for phrase, score, box in zip(artifact.phrases, artifact.scores, artifact.xyxy, strict=True):
+                corners = " ".join(f"{value:7.1f}" for value in box)
+                yield f"    {phrase:<24} {score:.2f}  {corners}"
+
+
+def _read(name: str) -> SourcePicture | InputError:
+    try:
+        return read_picture(name)
+    except InputError as error:
+        return error
+
+
+def _ask(system: System, question: Question, pictures: Sequence[SourcePicture]) -> list[Turn]:
+    with waiting("asking", quiet=len(question.images) > BATCH):
+        return system.ask(
+            question.instruction,
+            image=list(pictures),
+            prompts=question.prompts,
+            threshold=question.threshold,
+            seed=question.seed,
+            max_new_tokens=question.max_new_tokens,
+        )
+
+
+def _stems(names: Sequence[str], out: Path) -> list[str]:
+    """Names of output files, one a picture: its own name, numbered where it would overwrite another."""
+    inputs = {Path(name).resolve() for name in names}
+    taken: set[str] = set()
+    stems = []
+    for name in names:
+        stem = candidate = Path(name).stem or "picture"
+        number = 1
+        while candidate.lower() in taken or (out / f"{candidate}-drawn.png").resolve() in inputs:
+            number += 1
+            candidate = f"{stem}-{number}"
+        taken.add(candidate.lower())
+        stems.append(candidate)
+    return stems

@@ -1,0 +1,224 @@
+"""The command line: what each command is called and takes.
+
+Only the standard library and typer are imported here; a command imports what it needs when it runs.
+Errors are one line on stderr and exit code 1; bad usage is exit code 2.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+import superlink
+
+if TYPE_CHECKING:
+    from superlink.router.messages import Box, Point
+
+app = typer.Typer(
+    name="superlink",
+    help="One multimodal LLM drives separate vision decoders through super-links.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+MOUNTED = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def main() -> None:
+    """Entry point of the `superlink` script."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
+    app()
+
+
+@contextmanager
+def one_line_errors(*, debug: bool) -> Iterator[None]:
+    """Report an error on purpose, or one of the machine, in one line; with `debug`, in full."""
+    from superlink.router.errors import SuperlinkError
+
+    try:
+        yield
+    except BrokenPipeError:
+        # Whoever read our output has left; without this, Python complains once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except (SuperlinkError, OSError, MemoryError, RuntimeError, ImportError) as error:
+        if debug or isinstance(error, typer.Exit | typer.Abort):
+            raise
+        kind = "" if isinstance(error, SuperlinkError) else f"{type(error).__name__}: "
+        message = " ".join(str(error).split())
+        hint = "" if isinstance(error, SuperlinkError) else " (--debug shows where)"
+        typer.echo(f"superlink: error: {kind}{message}{hint}", err=True)
+        raise typer.Exit(1) from error
+
+
+def parse_point(text: str) -> Point:
+    """ "X,Y" in pixels."""
+    from superlink.router.messages import Point
+
+    return Point(*_numbers(text, "X,Y"))
+
+
+def parse_box(text: str) -> Box:
+    """ "X0,Y0,X1,Y1" in pixels."""
+    from superlink.router.messages import Box
+
+    return Box(*_numbers(text, "X0,Y0,X1,Y1"))
+
+
+def _numbers(text: str, form: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"expected {form} in pixels, got {text!r}") from error
+    if len(numbers) != form.count(",") + 1:
+        raise typer.BadParameter(f"expected {form} in pixels, got {text!r}")
+    return numbers
+
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="An embedded model, or a model folder.", show_default=True)
+]
+EngineName = Annotated[Literal["local"], typer.Option("--engine", help="Where the models run.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line for every answer.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option("--threshold", min=0.0, max=1.0, help="Least score of an item; by default the decoder's."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
+MaxNewTokens = Annotated[int | None, typer.Option("--max-new-tokens", min=1, help="Longest reply.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for drawn pictures and JSON; without it nothing is written."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"superlink {superlink.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """One multimodal LLM drives separate vision decoders through super-links."""
+
+
+@app.command("ask")
+def ask(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE... INSTRUCTION", help="Picture files, then what to do with each."),
+    ],
+    model: Model = "tiny",
+    engine: EngineName = "local",
+    json: Json = False,
+    out: Out = None,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--point", metavar="X,Y", help="A click; the instruction calls it region1, region2, ..."
+        ),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option("--box", metavar="X0,Y0,X1,Y1", help="A rectangle, numbered after the clicks."),
+    ] = None,
+    threshold: Threshold = None,
+    seed: Seed = 0,
+    max_new_tokens: MaxNewTokens = None,
+    debug: Debug = False,
+) -> None:
+    """Ask about pictures: superlink ask scene.png "Find every red circle and outline the star."
+
+    Several pictures are one batch. A picture that cannot be used does not stop the others; the exit
+    code is then 1.
+    """
+    from superlink.ask_command import Question, run
+
+    *images, instruction = arguments
+    if not images:
+        raise typer.BadParameter(
+            f"name at least one picture and then the instruction, got only {instruction!r}",
+            param_hint="IMAGE... INSTRUCTION",
+        )
+    prompts = (*map(parse_point, point or ()), *map(parse_box, box or ()))
+    with one_line_errors(debug=debug):
+        question = Question(
+            images=tuple(images),
+            instruction=instruction,
+            model=model,
+            engine=engine,
+            prompts=prompts,
+            threshold=threshold,
+            seed=seed,
+            max_new_tokens=max_new_tokens,
+        )
+        failures = run(question, json=json, out=out)
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command("chat")
+def chat(
+    image: Annotated[str | None, typer.Argument(help="A picture to start with.")] = None,
+    model: Model = "tiny",
+    engine: EngineName = "local",
+    json: Json = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that /save writes to.")] = Path("out"),
+    threshold: Threshold = None,
+    seed: Seed = 0,
+    max_new_tokens: MaxNewTokens = None,
+    debug: Debug = False,
+) -> None:
+    """Talk about a picture over several rounds; /help lists what else can be typed.
+
+    Questions are read from standard input, one a line, so that it also works in a pipe.
+    """
+    from superlink.chat_command import run
+
+    with one_line_errors(debug=debug):
+        failures = run(
+            image=image,
+            model=model,
+            engine=engine,
+            json=json,
+            out=out,
+            threshold=threshold,
+            seed=seed,
+            max_new_tokens=max_new_tokens,
+        )
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command("train", context_settings=MOUNTED, add_help_option=False)
+def train(context: typer.Context) -> None:
+    """Train router and decoders together: superlink train RECIPE."""
+    from superlink.workflows.train.command import app as command
+
+    with one_line_errors(debug="--debug" in context.args):
+        command(args=context.args, prog_name="superlink train")
+
+
+@app.command("eval", context_settings=MOUNTED, add_help_option=False)
+def evaluate(context: typer.Context) -> None:
+    """Measure a model: superlink eval TASK."""
+    from superlink.workflows.eval.command import app as command
+
+    with one_line_errors(debug="--debug" in context.args):
+        command(args=context.args, prog_name="superlink eval")
