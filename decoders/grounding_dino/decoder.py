@@ -1,0 +1,318 @@
+"""The decoder: links and pictures in, boxes and masks out; the contract around the detector.
+
+Axes: B calls, K links of a call, L embeddings of a link, D link width, Q queries, N denoising
+queries, d width, T decoder layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.models.grounding_dino.modeling_grounding_dino import GroundingDinoMLPPredictionHead
+
+from superlink.decoders.artifacts import Artifact, Boxes, Masks
+from superlink.decoders.contract import Call, Decoder, Route
+from superlink.decoders.grounding_dino.boxes import inverse_sigmoid
+from superlink.decoders.grounding_dino.config import GroundingDinoConfig
+from superlink.decoders.grounding_dino.denoising import Denoising, build_denoising
+from superlink.decoders.grounding_dino.losses import (
+    Matched,
+    Stage,
+    Targets,
+    class_and_box_terms,
+    mask_logits,
+    mask_loss_terms,
+)
+from superlink.decoders.grounding_dino.matching import match
+from superlink.decoders.grounding_dino.model import ClassEmbed, Detection, Detector, float32_boxes, start_at_reference
+from superlink.decoders.grounding_dino.noise import Noise, SeededNoise
+from superlink.decoders.grounding_dino.serving import answer, chosen_items
+from superlink.decoders.letterbox import Letterbox, common_frame, round_up, stack_pictures
+from superlink.router.errors import DataError, DecoderError, InputError, LinkError
+from superlink.router.links import LinkBatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DetectionInputs:
+    """A batch of calls in the decoder's frame."""
+
+    calls: tuple[Call, ...]
+    routes: tuple[Route, ...]  # of each call
+    letterboxes: tuple[Letterbox, ...]
+    pixels: Tensor  # (B, 3, H, W) normalised
+    valid: Tensor  # (B, H, W) bool
+    targets: Targets | None
+    noise: Noise | None  # for denoising and mask points; with targets only
+
+    @property
+    def wants_masks(self) -> bool:
+        if self.targets is not None and any(masks is not None for masks in self.targets.masks):
+            return True
+        return any(route.returns is Masks for route in self.routes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerOutputs:
+    """Predictions of every decoder layer."""
+
+    states: Tensor  # (T, B, Q, d)
+    logits: Tensor  # (T, B, Q, K) float32; -inf for padded classes
+    boxes: Tensor  # (T, B, Q, 4) float32 cxcywh of the picture
+
+    def part(self, start: int, stop: int | None) -> LayerOutputs:
+        """Queries `start` to `stop`."""
+        span = slice(start, stop)
+        return LayerOutputs(states=self.states[:, :, span], logits=self.logits[:, :, span], boxes=self.boxes[:, :, span])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DetectionOutputs:
+    layers: LayerOutputs
+    class_mask: Tensor  # (B, K) bool
+    detection: Detection
+    mask_features: Tensor | None  # (B, C, H/4, W/4) where a call wants masks
+    denoising: Denoising | None
+    denoised: LayerOutputs | None
+
+
+class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
+    """Boxes and masks of everything that the links of a call stand for."""
+
+    def __init__(self, config: GroundingDinoConfig, link_dim: int) -> None:
+        super().__init__()
+        width = config.d_model
+        self.config: GroundingDinoConfig = config
+        self.patch2query = GroundingDinoMLPPredictionHead(link_dim, width, width, 3)
+        self.model = Detector(config)
+        self.class_embed = ClassEmbed(width, config.class_prior)
+        self.bbox_embed = GroundingDinoMLPPredictionHead(width, width, 4, 3)
+        start_at_reference(self.bbox_embed)
+        if config.mask_dim:
+            self.mask_embed = GroundingDinoMLPPredictionHead(width, width, config.mask_dim, 3)
+
+    def prepare(self, calls: Sequence[Call], targets: Sequence[Artifact] | None = None) -> DetectionInputs:
+        """Raises InputError for a call without picture, DataError for labels that do not fit."""
+        config = self.config
+        device = self.bbox_embed.layers[0].weight.device
+        pictures = []
+        for call in calls:
+            if call.image is None:
+                raise InputError(f"call {call.id!r} has no picture; {config.name} needs one")
+            pictures.append(call.image)
+        boxes = [Letterbox.fit(one.shape[:2], shortest=config.shortest, longest=config.longest) for one in pictures]
+        side = round_up(config.longest, 32)
+        frame = (side, side) if config.square else common_frame(boxes)
+        pixels, valid = stack_pictures(pictures, boxes, frame=frame, mean=config.mean, std=config.std)
+        noise: Noise | None = None
+        if targets is not None:
+            # Seed 0 means "not given": PyTorch's own generator decides, so that a resumed run repeats itself.
+            noise = SeededNoise([call.seed or int(torch.randint(2**62, ())) for call in calls])
+        return DetectionInputs(
+            calls=tuple(calls),
+            routes=tuple(self.route(call) for call in calls),
+            letterboxes=tuple(boxes),
+            pixels=pixels.to(device).contiguous(memory_format=torch.channels_last),
+            valid=valid.to(device),
+            targets=None if targets is None else targets_in_frame(calls, targets, boxes, frame, device),
+            noise=noise,
+        )
+
+    def route(self, call: Call) -> Route:
+        for route in self.config.routes:
+            if route.token.text == call.token.text:
+                return route
+        known = [route.token.text for route in self.config.routes]
+        raise DecoderError(f"{self.config.name} answers {known}, not {call.token.text!r} (call {call.id!r})")
+
+    def project(self, links: LinkBatch) -> Tensor:
+        """(B, K, d) class vectors: every link embedding projected, then the mean over those of a link."""
+        weight = self.patch2query.layers[0].weight
+        if links.embeddings.shape[-1] != weight.shape[1]:
+            raise LinkError(
+                f"{self.config.name} was built for links of width {weight.shape[1]}, got {links.embeddings.shape[-1]}"
+            )
+        projected: Tensor = self.patch2query(links.embeddings.to(weight.dtype))
+        return projected.float().mean(2)
+
+    def forward(self, links: LinkBatch, inputs: DetectionInputs) -> DetectionOutputs:
+        classes = self.project(links)
+        denoising = None
+        if self.training and inputs.targets is not None and inputs.noise is not None:
+            counts = links.mask.sum(1)
+            denoising = build_denoising(
+                inputs.targets.labels, inputs.targets.boxes, classes, counts, self.config, inputs.noise
+            )
+        detection: Detection = self.model(
+            inputs.pixels, inputs.valid, classes, links.mask, denoising, self.bbox_embed
+        )
+        states = detection.decoded.states
+        layers = LayerOutputs(
+            states=states,
+            logits=self.class_embed(states, detection.classes, links.mask),
+            boxes=float32_boxes(self.bbox_embed, states, inverse_sigmoid(detection.decoded.references)),
+        )
+        noised = 0 if denoising is None else denoising.boxes.shape[1]
+        wants_masks = self.config.mask_dim > 0 and inputs.wants_masks
+        return DetectionOutputs(
+            layers=layers.part(noised, None),
+            class_mask=links.mask,
+            detection=detection,
+            mask_features=self.model.mask_features(detection) if wants_masks else None,
+            denoising=denoising,
+            denoised=None if denoising is None else layers.part(0, noised),
+        )
+
+    def count(self, inputs: DetectionInputs) -> float:
+        return 0.0 if inputs.targets is None else float(sum(inputs.targets.sizes))
+
+    def loss(self, outputs: DetectionOutputs, inputs: DetectionInputs, *, count: float) -> dict[str, Tensor]:
+        """Raises DecoderError where the inputs were prepared without targets."""
+        targets, noise = inputs.targets, inputs.noise
+        if targets is None or noise is None:
+            raise DecoderError(f"{self.config.name} needs prepare(calls, targets) before loss")
+        stages = self._stages(outputs, targets, count)
+        matched = Matched.of(stages, targets.sizes, outputs.class_mask.device)
+        with torch.autocast(inputs.pixels.device.type, enabled=False):
+            terms = class_and_box_terms(
+                stages, matched, targets, outputs.class_mask, alpha=self.config.focal_alpha
+            )
+            features = outputs.mask_features
+            if features is not None and any(masks is not None for masks in targets.masks):
+                embeddings = self._mask_embeddings(outputs, stages, matched)
+                terms |= mask_loss_terms(
+                    stages, matched, embeddings, features.float(), targets, self.config, noise
+                )
+        nothing = outputs.layers.boxes.sum() * 0
+        return {name: terms.get(name, nothing) for name in self.weights}
+
+    def _stages(self, outputs: DetectionOutputs, targets: Targets, count: float) -> list[Stage]:
+        """Last layer, the other layers, the proposals, then the same layers for denoising."""
+        layers, proposals = outputs.layers, outputs.detection.proposals
+        logits = torch.cat([layers.logits, proposals.logits[None]])
+        boxes = torch.cat([layers.boxes, proposals.boxes[None]])
+        pairs = match(
+            logits, boxes, targets.labels, targets.boxes, costs=self.config.costs, alpha=self.config.focal_alpha
+        )
+        last = len(layers.logits) - 1
+        order = [last, *range(last), last + 1]
+        suffixes = ["", *(f"_{layer}" for layer in range(last)), "_enc"]
+        stages = [
+            Stage(suffix=suffix, logits=logits[at], boxes=boxes[at], pairs=pairs[at], count=count)
+            for suffix, at in zip(suffixes, order)
+        ]
+        denoising, denoised = outputs.denoising, outputs.denoised
+        if denoising is None or denoised is None:
+            return stages
+        own = [
+            (denoising.positives(size), torch.arange(size).repeat(denoising.groups)) for size in targets.sizes
+        ]
+        return stages + [
+            Stage(
+                suffix="_dn" if at == last else f"_dn_{at}",
+                logits=denoised.logits[at],
+                boxes=denoised.boxes[at],
+                pairs=own,
+                count=count * denoising.groups,
+                real=denoising.real if self.config.dn_hide_padding else None,
+            )
+            for at in [last, *range(last)]
+        ]
+
+    def _mask_embeddings(self, outputs: DetectionOutputs, stages: Sequence[Stage], matched: Matched) -> list[Tensor]:
+        """Of the matched queries of each stage; those of the proposals come from the query table."""
+        last = len(outputs.layers.states) - 1
+        found = []
+        for stage, (picture, query) in zip(stages, matched.split()):
+            if stage.suffix == "_enc":
+                found.append(self.model.mask_embed(self.model.query_position_embeddings.weight[query]))
+                continue
+            layers = outputs.layers
+            if stage.suffix.startswith("_dn"):
+                assert outputs.denoised is not None
+                layers = outputs.denoised
+            number = stage.suffix.removeprefix("_dn").removeprefix("_")
+            at = int(number) if number else last
+            found.append(self.mask_embed(layers.states[at][picture, query]))
+        return found
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        config = self.config
+        layers = ["", *(f"_{layer}" for layer in range(config.decoder_layers - 1))]
+        suffixes = [*layers, "_enc"]
+        if config.dn_number:
+            suffixes += [f"_dn{suffix}" for suffix in layers]
+        weights = {}
+        for suffix in suffixes:
+            weights |= {
+                f"loss_ce{suffix}": config.weights.ce,
+                f"loss_bbox{suffix}": config.weights.bbox,
+                f"loss_giou{suffix}": config.weights.giou,
+            }
+            if config.mask_dim and (config.encoder_masks or suffix != "_enc"):
+                weights |= {f"loss_mask{suffix}": config.weights.mask, f"loss_dice{suffix}": config.weights.dice}
+        return weights
+
+    @torch.no_grad()
+    def postprocess(self, outputs: DetectionOutputs, inputs: DetectionInputs) -> list[Artifact]:
+        results: list[Artifact] = []
+        prob = outputs.layers.logits[-1].sigmoid().cpu().numpy()
+        boxes = outputs.layers.boxes[-1].cpu().double().numpy()
+        for row, (call, route, box) in enumerate(zip(inputs.calls, inputs.routes, inputs.letterboxes)):
+            items = chosen_items(prob[row, :, : len(call.links)], boxes[row], call, route, box.size, self.config)
+            masks = None
+            if route.returns is Masks:
+                masks = box.masks_to_picture(self.mask_maps(outputs, row, items.queries), stride=4)
+            results.append(answer(items, masks, call, box.size, self.config.name))
+        return results
+
+    def mask_maps(self, outputs: DetectionOutputs, row: int, queries: np.ndarray) -> Tensor:
+        """(N, H/4, W/4) mask logits of some queries of one picture.
+
+        Raises:
+            DecoderError: the decoder has no mask branch.
+        """
+        if outputs.mask_features is None:
+            raise DecoderError(f"{self.config.name} was built without masks (mask_dim 0)")
+        index = torch.as_tensor(queries, device=outputs.mask_features.device)
+        with torch.autocast(index.device.type, enabled=False):
+            embeddings = self.mask_embed(outputs.layers.states[-1][row, index].float())
+            return mask_logits(embeddings, torch.zeros_like(index), outputs.mask_features[row : row + 1].float())
+
+
+def targets_in_frame(
+    calls: Sequence[Call],
+    targets: Sequence[Artifact],
+    letterboxes: Sequence[Letterbox],
+    frame: tuple[int, int],
+    device: torch.device,
+) -> Targets:
+    """Labelled artifacts to tensors; masks, where there are any, are used for every route."""
+    if len(targets) != len(calls):
+        raise DataError(f"{len(calls)} calls but {len(targets)} targets")
+    labels, boxes, masks = [], [], []
+    for call, target, box in zip(calls, targets, letterboxes):
+        if not isinstance(target, (Boxes, Masks)):
+            raise DataError(f"call {call.id!r} needs Boxes or Masks as its target, got {type(target).__name__}")
+        if len(target) and int(target.labels.max()) >= len(call.links):
+            raise DataError(
+                f"call {call.id!r} has {len(call.links)} links, but a target is labelled {int(target.labels.max())}"
+            )
+        if target.size != box.size:
+            raise DataError(f"call {call.id!r}: picture of {box.size}, target for one of {target.size}")
+        height, width = box.size
+        xyxy = torch.as_tensor(target.xyxy, dtype=torch.float32) / torch.tensor([width, height, width, height])
+        low, high = xyxy[:, :2], xyxy[:, 2:]
+        labels.append(torch.as_tensor(target.labels, dtype=torch.long, device=device))
+        boxes.append(torch.cat([(low + high) / 2, high - low], -1).to(device))
+        if isinstance(target, Masks):
+            padded = torch.zeros(len(target), *frame, dtype=torch.bool)
+            padded[:, : box.inner[0], : box.inner[1]] = torch.from_numpy(box.masks_to_frame(target.masks))
+            masks.append(padded.to(device))
+        else:
+            masks.append(None)
+    return Targets(labels=tuple(labels), boxes=tuple(boxes), masks=tuple(masks))

@@ -1,0 +1,67 @@
+"""The sampling at the heart of deformable attention, in plain PyTorch and float32.
+
+Source: Zhu et al. 2021 (Deformable DETR), equation 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class DeformableSampling(nn.Module):
+    """Weighted bilinear samples of every level; takes the place of transformers' own `attn` module.
+
+    float32 whatever the autocast: positions in bfloat16 are off by whole cells on large maps.
+    """
+
+    def forward(
+        self,
+        value: Tensor,
+        value_spatial_shapes: Tensor,
+        value_spatial_shapes_list: list[tuple[int, int]],
+        level_start_index: Tensor,
+        sampling_locations: Tensor,
+        attention_weights: Tensor,
+        im2col_step: int,
+    ) -> Tensor:
+        """(B, cells, heads, c) values, (B, Q, heads, levels, points, 2) places in [0, 1] -> (B, Q, heads * c)."""
+        with torch.autocast(value.device.type, enabled=False):
+            return deformable_sampling(
+                value.float(), value_spatial_shapes_list, sampling_locations.float(), attention_weights.float()
+            )
+
+
+def deformable_sampling(
+    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """See `DeformableSampling`; `shapes` is (height, width) of each level."""
+    batch, _, heads, channels = value.shape
+    _, queries, _, levels, points, _ = locations.shape
+    # (B, cells, heads, c) -> (B * heads, c, cells)
+    maps = value.permute(0, 2, 3, 1).reshape(batch * heads, channels, -1)
+    # (B, Q, heads, levels, points, 2) -> (levels, B * heads, Q, points, 2), from [0, 1] to [-1, 1]
+    grids = (2 * locations - 1).permute(3, 0, 2, 1, 4, 5).reshape(levels, batch * heads, queries, points, 2)
+    weights_by_level = weights.permute(3, 0, 2, 1, 4).reshape(levels, batch * heads, 1, queries, points)
+    total: Tensor | None = None
+    starts = [0]
+    for height, width in shapes:
+        starts.append(starts[-1] + height * width)
+    for level, (height, width) in enumerate(shapes):
+        one = maps[:, :, starts[level] : starts[level + 1]].reshape(batch * heads, channels, height, width)
+        sampled = F.grid_sample(one, grids[level], mode="bilinear", padding_mode="zeros", align_corners=False)
+        part = (sampled * weights_by_level[level]).sum(-1)
+        total = part if total is None else total + part
+    assert total is not None
+    return total.reshape(batch, heads * channels, queries).transpose(1, 2)
+
+
+def use_float32_sampling(module: nn.Module) -> None:
+    """Give every deformable attention inside `module` the sampling of this file."""
+    for child in module.modules():
+        if isinstance(getattr(child, "attn", None), nn.Module) and hasattr(child, "sampling_offsets"):
+            holder: Any = child
+            holder.attn = DeformableSampling()

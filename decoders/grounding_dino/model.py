@@ -1,0 +1,195 @@
+"""Grounding DINO from pixels and class vectors to queries with boxes and class scores.
+
+Axes: B pictures, S cells, Q queries, K classes, d width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers.models.grounding_dino.modeling_grounding_dino import (
+    GroundingDinoFusionLayer,
+    GroundingDinoMLPPredictionHead,
+    GroundingDinoMultiscaleDeformableAttention,
+)
+
+from superlink.decoders.grounding_dino.config import GroundingDinoConfig
+from superlink.decoders.grounding_dino.deformable import use_float32_sampling
+from superlink.decoders.grounding_dino.denoising import Denoising
+from superlink.decoders.grounding_dino.mask_branch import MaskBranch
+from superlink.decoders.grounding_dino.pyramid import Pyramid, PyramidBuilder
+from superlink.decoders.grounding_dino.transformer import Decoded, LinkDecoder, LinkEncoder
+
+
+class ClassEmbed(nn.Module):
+    """Class logits: dot products with the class vectors, -inf for padded classes.
+
+    With a prior the products get a learned scale and bias; without (as published) neither.
+    """
+
+    def __init__(self, d_model: int, prior: float | None) -> None:
+        super().__init__()
+        self.calibrated = prior is not None
+        if prior is not None:
+            self.scale = nn.Parameter(torch.tensor(d_model**-0.5))
+            self.bias = nn.Parameter(torch.tensor(-math.log((1 - prior) / prior)))
+
+    def forward(self, states: Tensor, classes: Tensor, class_mask: Tensor) -> Tensor:
+        """(..., B, Q, d) and (B, K, d) -> (..., B, Q, K), in float32."""
+        with torch.autocast(states.device.type, enabled=False):
+            logits = states.float() @ classes.float().transpose(-1, -2)
+            if self.calibrated:
+                logits = logits * self.scale + self.bias
+            return logits.masked_fill(~class_mask[:, None, :], -torch.inf)
+
+
+def float32_boxes(head: nn.Module, states: Tensor, start: Tensor) -> Tensor:
+    """cxcywh boxes: the head's change added to `start` before the sigmoid, in float32."""
+    with torch.autocast(states.device.type, enabled=False):
+        boxes: Tensor = (head(states.float()) + start).sigmoid()
+        return boxes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Proposals:
+    """The cells that the decoder starts from."""
+
+    index: Tensor  # (B, Q) cells, best first
+    logits: Tensor  # (B, Q, K)
+    boxes: Tensor  # (B, Q, 4) cxcywh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Detection:
+    """What `Detector` computes; denoising queries come first among the queries."""
+
+    pyramid: Pyramid
+    cells: Tensor  # (B, S, d) encoder output
+    classes: Tensor  # (B, K, d) encoder output
+    proposals: Proposals
+    decoded: Decoded
+
+
+class Detector(nn.Module):
+    """Everything but the link projection and the heads that the decoder layers share."""
+
+    def __init__(self, config: GroundingDinoConfig) -> None:
+        super().__init__()
+        width = config.d_model
+        self.num_queries = config.num_queries
+        self.hide_padding = config.dn_hide_padding
+        self.pyramid = PyramidBuilder(config)
+        self.encoder = LinkEncoder(config)
+        self.decoder = LinkDecoder(config)
+        self.enc_output = nn.Linear(width, width)
+        self.enc_output_norm = nn.LayerNorm(width, config.layer_norm_eps)
+        self.encoder_output_class_embed = ClassEmbed(width, config.class_prior)
+        self.encoder_output_bbox_embed = GroundingDinoMLPPredictionHead(width, width, 4, 3)
+        self.query_position_embeddings = nn.Embedding(config.num_queries, width)
+        if config.mask_dim:
+            self.mask_branch = MaskBranch(
+                self.pyramid.mask_width, width, config.mask_dim, groups=config.norm_groups
+            )
+            self.mask_embed = GroundingDinoMLPPredictionHead(width, width, config.mask_dim, 3)
+        initialise(self, config)
+        use_float32_sampling(self)
+
+    def forward(
+        self,
+        pixels: Tensor,
+        valid: Tensor,
+        classes: Tensor,
+        class_mask: Tensor,
+        denoising: Denoising | None,
+        bbox_embed: nn.Module,
+    ) -> Detection:
+        """(B, 3, H, W) pixels, (B, H, W) bool, (B, K, d) class vectors, (B, K) bool."""
+        pyramid = self.pyramid(pixels, valid)
+        cells, texts = self.encoder(pyramid, classes, class_mask)
+        proposals = self.propose(pyramid, cells, texts, class_mask)
+        batch, count = proposals.index.shape
+        queries = self.query_position_embeddings.weight[:count].expand(batch, -1, -1)
+        references = proposals.boxes.detach()
+        blocked = None
+        if denoising is not None:
+            queries = torch.cat([denoising.content.float(), queries], 1)
+            references = torch.cat([denoising.boxes.sigmoid(), references], 1)
+            blocked = denoising.blocked(count, hide_padding=self.hide_padding)
+        decoded = self.decoder(
+            queries,
+            references,
+            pyramid=pyramid,
+            cells=cells,
+            classes=texts,
+            class_mask=class_mask,
+            blocked=blocked,
+            bbox_embed=bbox_embed,
+        )
+        return Detection(pyramid=pyramid, cells=cells, classes=texts, proposals=proposals, decoded=decoded)
+
+    def propose(self, pyramid: Pyramid, cells: Tensor, classes: Tensor, class_mask: Tensor) -> Proposals:
+        """The cells with the highest class scores, and their boxes."""
+        start, usable = pyramid.proposals()
+        objects = self.enc_output_norm(self.enc_output(cells.masked_fill(~usable[..., None], 0.0)))
+        logits = self.encoder_output_class_embed(objects, classes, class_mask)
+        # A small frame may have fewer cells than there are queries.
+        count = min(self.num_queries, cells.shape[1])
+        index = logits.detach().amax(-1).topk(count, dim=1).indices
+        rows = torch.arange(len(cells), device=cells.device)[:, None]
+        chosen = start.expand(len(cells), -1, -1)[rows, index]
+        # Boxes of the chosen cells only: the head is row by row, so the others change nothing.
+        boxes = float32_boxes(self.encoder_output_bbox_embed, objects[rows, index], chosen)
+        return Proposals(index=index, logits=logits[rows, index], boxes=boxes)
+
+    def mask_features(self, detection: Detection) -> Tensor:
+        """(B, mask_dim, H/4, W/4)."""
+        pyramid = detection.pyramid
+        height, width = pyramid.shapes[0]
+        encoded = detection.cells[:, : height * width].transpose(1, 2).unflatten(2, (height, width))
+        features: Tensor = self.mask_branch(pyramid.mask_stage, encoded)
+        return features
+
+
+def initialise(detector: Detector, config: GroundingDinoConfig) -> None:
+    """Fresh weights as in DINO: Xavier in the transformer, boxes that start at their reference."""
+    for part in (detector.encoder, detector.decoder, detector.pyramid.input_proj_vision, detector.enc_output):
+        part.apply(_xavier)
+    for module in detector.modules():
+        if isinstance(module, GroundingDinoMultiscaleDeformableAttention):
+            _start_on_rays(module)
+        elif isinstance(module, GroundingDinoFusionLayer):
+            nn.init.constant_(module.vision_param, config.fusion_scale)
+            nn.init.constant_(module.text_param, config.fusion_scale)
+    start_at_reference(detector.encoder_output_bbox_embed)
+
+
+def start_at_reference(head: GroundingDinoMLPPredictionHead) -> None:
+    """A box head whose first answer is no change."""
+    nn.init.zeros_(head.layers[-1].weight)
+    nn.init.zeros_(head.layers[-1].bias)
+
+
+def _xavier(module: nn.Module) -> None:
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _start_on_rays(attention: GroundingDinoMultiscaleDeformableAttention) -> None:
+    """Each head samples along its own direction, point p at distance p + 1 (Deformable DETR)."""
+    angles = torch.arange(attention.n_heads) * (2 * math.pi / attention.n_heads)
+    rays = torch.stack([angles.cos(), angles.sin()], -1)
+    rays = rays / rays.abs().amax(-1, keepdim=True)
+    reach = torch.arange(1, attention.n_points + 1)[:, None]
+    offsets = (rays[:, None, None, :] * reach).expand(-1, attention.n_levels, -1, -1)
+    nn.init.zeros_(attention.sampling_offsets.weight)
+    with torch.no_grad():
+        attention.sampling_offsets.bias.copy_(offsets.flatten())
+    nn.init.zeros_(attention.attention_weights.weight)
+    nn.init.zeros_(attention.attention_weights.bias)
+
+
