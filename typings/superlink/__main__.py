@@ -1,0 +1,1 @@
+../../superlink/__main__.py

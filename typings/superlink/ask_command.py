@@ -1,0 +1,1 @@
+../../superlink/ask_command.py

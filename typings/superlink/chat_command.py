@@ -1,0 +1,1 @@
+../../superlink/chat_command.py

@@ -1,0 +1,1 @@
+../../superlink/cli.py
