@@ -36,12 +36,13 @@ def save_router(folder: Path | str, router: Router, *, dtype: Precision = "fp32"
     """Write a router that `load_router` reads.
 
     Raises:
-        ModelError: adapters are still wrapped around the language model.
+        ModelError: the language model still has adapters.
     """
-    if router.llm is not router.language:
+    state = router.state_dict()
+    if any(".lora_" in name for name in state):
         raise ModelError("the language model still has adapters; merge them before saving the router")
     save_json(Path(folder) / CONFIG_FILE, router.config.to_json())
-    save_weights(folder, WEIGHTS_NAME, router.state_dict(), dtype=dtype)
+    save_weights(folder, WEIGHTS_NAME, state, dtype=dtype)
 
 
 def load_router(folder: Path | str, *, device: torch.device | str = "cpu") -> Router:
