@@ -86,6 +86,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         super().__init__()
         width = config.d_model
         self.config: GroundingDinoConfig = config
+        self.image_side: int | None = None  # longest side of the frame; None = the config's
         self.patch2query = GroundingDinoMLPPredictionHead(link_dim, width, width, 3)
         self.model = Detector(config)
         self.class_embed = ClassEmbed(width, config.class_prior)
@@ -103,8 +104,10 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             if call.image is None:
                 raise InputError(f"call {call.id!r} has no picture; {config.name} needs one")
             pictures.append(call.image)
-        boxes = [Letterbox.fit(one.shape[:2], shortest=config.shortest, longest=config.longest) for one in pictures]
-        side = round_up(config.longest, 32)
+        longest = self.image_side or config.longest
+        shortest = min(config.shortest, longest)
+        boxes = [Letterbox.fit(one.shape[:2], shortest=shortest, longest=longest) for one in pictures]
+        side = round_up(longest, 32)
         frame = (side, side) if config.square else common_frame(boxes)
         pixels, valid = stack_pictures(pictures, boxes, frame=frame, mean=config.mean, std=config.std)
         noise: Noise | None = None
@@ -115,7 +118,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             calls=tuple(calls),
             routes=tuple(self.route(call) for call in calls),
             letterboxes=tuple(boxes),
-            pixels=pixels.to(device).contiguous(memory_format=torch.channels_last),
+            pixels=pixels.to(device),
             valid=valid.to(device),
             targets=None if targets is None else targets_in_frame(calls, targets, boxes, frame, device),
             noise=noise,
