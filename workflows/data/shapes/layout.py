@@ -70,15 +70,14 @@ def sample_figures(
     for relative in sizes:
         for attempt in range(10):
             shrink = 1.0 if attempt < 6 else 0.7
-            size = max(relative * shrink, config.min_size)
+            size = max(float(relative) * shrink, config.min_size)
             if size_word(size) is None:
                 continue
-            figure = sample_figure(rng, shapes, colors, background, size * side, min(height, width))
-            figure = _place(rng, figure, height, width)
-            if add(figure, taken, rasterizer, crowded):
+            figure = _place(rng, _figure(rng, shapes, colors, background, size, side), height, width)
+            if _add(figure, taken, rasterizer, crowded):
                 break
     if not taken.figures:
-        plain = sample_figure(rng, config.shapes, config.colors, background, 0.22 * side, min(height, width))
+        plain = _figure(rng, config.shapes, config.colors, background, 0.22, side)
         return (replace(plain, cx=width / 2, cy=height / 2),)
     return tuple(taken.figures)
 
@@ -107,24 +106,55 @@ def _size(rng: Generator, config: SceneConfig, count: int) -> float:
             return size
 
 
-def sample_figure(
+def added_figure(
+    rng: Generator,
+    figures: tuple[Figure, ...],
+    background: Background,
+    rasterizer: str,
+    canvas: tuple[int, int],
+    shape: str,
+    color: str,
+) -> Figure | None:
+    """One more figure, with room of its own among `figures`; None where none was found."""
+    height, width = canvas
+    taken = _Taken([], [], np.full(canvas, -1, dtype=np.int16), [])
+    for index, figure in enumerate(figures):
+        layer = rasterize(figure, rasterizer, height, width)
+        taken.owner[layer.window][layer.mask] = index
+        taken.figures.append(figure)
+        taken.layers.append(layer)
+        taken.visible.append(int(layer.mask.sum()))
+    config = SceneConfig()
+    for _ in range(20):
+        size = _size(rng, config, len(figures) + 1)
+        new = _figure(rng, (shape,), (color,), background, size, (height * width) ** 0.5)
+        if new.color != color:
+            return None  # it would not stand out from the background
+        new = _place(rng, new, height, width)
+        if _add(new, taken, rasterizer, crowded=False):
+            return new
+    return None
+
+
+def _figure(
     rng: Generator,
     shapes: tuple[str, ...],
     colors: tuple[str, ...],
     background: Background,
-    size: float,
+    relative: float,
     side: float,
 ) -> Figure:
-    """A figure of `size` pixels that stands out from the background; not placed yet."""
+    """A figure of `relative * side` pixels that stands out from the background; not placed yet."""
     shape = shapes[int(rng.integers(len(shapes)))]
-    if shape == "person":
-        size = max(size, 0.19 * side) if size > 0.12 * side else size
-        size = min(1.3 * size, 0.62 * side) if size_word(1.3 * size / side) else size
+    if shape == "person":  # thin limbs need some length
+        taller = max(0.14, min(1.3 * relative, 0.58))
+        relative = taller if size_word(taller) is not None else max(0.14, relative)
+    size = relative * side
     color, rgb, stroke_rgb = _paint(rng, colors, background)
     stroke_width, hollow = 0.0, False
     if stroke_rgb is not None:
         stroke_width = float(rng.uniform(1.0, max(1.6, 0.05 * size)))
-    elif shape not in ("circle", "ring", "person", "cross") and size > 0.16 * side and rng.random() < 0.05:
+    elif shape not in ("circle", "ring", "person", "cross") and relative > 0.16 and rng.random() < 0.05:
         stroke_rgb, stroke_width, hollow = rgb, max(3.0, float(rng.uniform(0.06, 0.11) * size)), True
     accent = None
     if shape == "person" and color not in ("pink", "orange", "brown", "white") and rng.random() < 0.25:
@@ -200,7 +230,7 @@ def _place(rng: Generator, figure: Figure, height: int, width: int) -> Figure:
     return replace(figure, cx=float(cx), cy=float(cy))
 
 
-def add(figure: Figure, taken: _Taken, rasterizer: str, crowded: bool) -> bool:
+def _add(figure: Figure, taken: _Taken, rasterizer: str, crowded: bool) -> bool:
     """Put `figure` on top if every figure then stays visible, apart and nameable."""
     height, width = taken.owner.shape
     if not all(_apart(figure, other, crowded) for other in taken.figures):

@@ -72,7 +72,8 @@ def rotated(part: Part, degrees: float) -> Part:
         x, y = np.array([part.x, part.y]) @ matrix
         return Disc(float(x), float(y), part.radius, part.hole)
     ends = np.array([[part.x0, part.y0], [part.x1, part.y1]]) @ matrix
-    return Capsule(*(float(v) for v in ends.ravel()), part.radius)
+    x0, y0, x1, y1 = (float(v) for v in ends.ravel())
+    return Capsule(x0, y0, x1, y1, part.radius)
 
 
 def placed(part: Part, middle: Points, scale: float, shift: Points) -> Part:
@@ -82,4 +83,5 @@ def placed(part: Part, middle: Points, scale: float, shift: Points) -> Part:
         x, y = (np.array([part.x, part.y]) - middle) * scale + shift
         return Disc(float(x), float(y), part.radius * scale, part.hole * scale)
     ends = (np.array([[part.x0, part.y0], [part.x1, part.y1]]) - middle) * scale + shift
-    return Capsule(*(float(v) for v in ends.ravel()), part.radius * scale)
+    x0, y0, x1, y1 = (float(v) for v in ends.ravel())
+    return Capsule(x0, y0, x1, y1, part.radius * scale)

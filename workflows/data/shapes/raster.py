@@ -157,29 +157,33 @@ def _field(figure: Figure, parts: tuple[Part, ...], x0: int, y0: int, width: int
     ys = np.arange(y0, y0 + height, dtype=np.float32)[:, None] + np.float32(0.5)
     soft = 1.0 + figure.detail  # width of the soft edge in pixels
     distances = [_distance(part, xs, ys) for part in parts]
-    body = np.minimum.reduce(distances)
+    body: Coverage = np.minimum.reduce(distances)
     stroke = None
     if figure.stroke_rgb is not None and figure.stroke_width > 0:
         half = figure.stroke_width / 2
-        stroke = _soften((body if figure.shape == "person" else np.abs(body)) - half, soft)
+        edge: Coverage = body if figure.shape == "person" else np.abs(body)
+        stroke = _soften(edge - np.float32(half), soft)
     accent = None if figure.accent_rgb is None else _soften(distances[HEAD], soft)
     return _soften(body, soft), stroke, accent
 
 
 def _soften(distance: Coverage, soft: float) -> Coverage:
-    return np.clip(np.float32(0.5) - distance / np.float32(soft), 0, 1)
+    coverage: Coverage = np.clip(np.float32(0.5) - distance / np.float32(soft), 0, 1)
+    return coverage
 
 
 def _distance(part: Part, xs: Coverage, ys: Coverage) -> Coverage:
     """Signed distance of the pixel centres to the part, negative inside."""
     if isinstance(part, Disc):
-        radial = np.sqrt((xs - np.float32(part.x)) ** 2 + (ys - np.float32(part.y)) ** 2)
+        radial: Coverage = np.sqrt((xs - np.float32(part.x)) ** 2 + (ys - np.float32(part.y)) ** 2)
         if part.hole > 0:
             middle, half = (part.radius + part.hole) / 2, (part.radius - part.hole) / 2
-            return np.abs(radial - np.float32(middle)) - np.float32(half)
+            band: Coverage = np.abs(radial - np.float32(middle))
+            return band - np.float32(half)
         return radial - np.float32(part.radius)
     if isinstance(part, Capsule):
-        return np.sqrt(_segment(part.x0, part.y0, part.x1, part.y1, xs, ys)) - np.float32(part.radius)
+        to_axis: Coverage = np.sqrt(_segment(part.x0, part.y0, part.x1, part.y1, xs, ys))
+        return to_axis - np.float32(part.radius)
     return _polygon_distance(part.points, xs, ys)
 
 
@@ -187,8 +191,9 @@ def _segment(x0: float, y0: float, x1: float, y1: float, xs: Coverage, ys: Cover
     """Squared distance to a segment."""
     dx, dy = np.float32(x1 - x0), np.float32(y1 - y0)
     px, py = xs - np.float32(x0), ys - np.float32(y0)
-    along = np.clip((px * dx + py * dy) / (dx * dx + dy * dy + np.float32(1e-9)), 0, 1)
-    squared: Coverage = (px - along * dx) ** 2 + (py - along * dy) ** 2
+    along: Coverage = np.clip((px * dx + py * dy) / (dx * dx + dy * dy + np.float32(1e-9)), 0, 1)
+    rx, ry = px - along * dx, py - along * dy
+    squared: Coverage = rx * rx + ry * ry
     return squared
 
 
@@ -196,10 +201,11 @@ def _polygon_distance(points: Points, xs: Coverage, ys: Coverage) -> Coverage:
     """Distance to the nearest edge, signed by the crossing rule."""
     nearest = np.full((len(ys), len(xs)), np.inf, dtype=np.float32)
     inside = np.zeros(nearest.shape, dtype=bool)
-    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0)):
+    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
         np.minimum(nearest, _segment(x0, y0, x1, y1, xs, ys), out=nearest)
         if y0 != y1:
             crosses = (ys >= min(y0, y1)) & (ys < max(y0, y1))
             inside ^= crosses & (xs < x0 + (ys - y0) * (x1 - x0) / (y1 - y0))
-    distance = np.sqrt(nearest)
-    return np.where(inside, -distance, distance)
+    distance: Coverage = np.sqrt(nearest)
+    distance[inside] *= -1
+    return distance

@@ -31,7 +31,7 @@ def _ink(figure: Figure, layer: Layer, seed: int) -> NDArray[np.float32]:
     color = np.asarray(figure.rgb, dtype=np.float32)
     if figure.texture == "plain":
         return color
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, figure.variant]))
     height, width = layer.mask.shape
     if figure.texture == "gradient":
         angle = rng.uniform(0, 2 * np.pi)

@@ -79,7 +79,7 @@ class Scene:
 
     @classmethod
     def generate(cls, seed: int, config: SceneConfig | None = None) -> Scene:
-        """The scene of this seed; the same seed and config give the same pixels."""
+        """The scene of this seed (0 or more); the same seed and config give the same pixels."""
         config = config or SceneConfig()
         rng = np.random.default_rng(np.random.SeedSequence([_WORLD, seed]))
         height, width = config.height, config.width
@@ -97,6 +97,11 @@ class Scene:
             effects=sample_effects(rng, config.effects),
         )
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
+
     @cached_property
     def objects(self) -> tuple[SceneObject, ...]:
         """Every object, in painter's order."""
@@ -111,9 +116,9 @@ class Scene:
     @cached_property
     def _pixels(self) -> Pixels:
         canvas = paint_background(self.background, self.height, self.width)
-        for index, figure in enumerate(self.figures):
+        for figure in self.figures:
             layer = rasterize(figure, self.rasterizer, self.height, self.width)
-            paint_figure(canvas, figure, layer, seed=self.seed * 16 + index)
+            paint_figure(canvas, figure, layer, seed=self.seed)
         drawn = np.clip(canvas + np.float32(0.5), 0, 255).astype(np.uint8)
         return apply_effects(drawn, self.effects)
 
@@ -193,6 +198,7 @@ class Scene:
         items, labels = _flat(people)
         xyv = np.zeros((len(items), len(KEYPOINT_NAMES), 3), dtype=np.float32)
         for row, item in enumerate(items):
+            assert item.keypoints is not None
             xyv[row] = item.keypoints
         return Keypoints(
             xyv=xyv,
