@@ -14,13 +14,14 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
+from superlink.router.checkpoint import load_json, load_weights, save_json, save_weights
 from superlink.router.errors import ModelError
+from superlink.router.keymap import load_strictly
 
-WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+WEIGHTS, OPTIMIZER, STATE = "weights", "optimizer", "state.json"
+FILE_BYTES = 4_000_000_000
 _NAME = re.compile(r"step-(\d{8})")
 
 
@@ -48,9 +49,9 @@ def save(
     part = root / f".{final.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    save_model(module, str(part / WEIGHTS))
-    save_file(_moments(module, optimizer), str(part / OPTIMIZER))
-    (part / STATE).write_text(json.dumps({"step": step, "run": identity}, indent=1) + "\n", encoding="utf-8")
+    save_weights(part, WEIGHTS, module.state_dict(), max_bytes=FILE_BYTES)
+    save_weights(part, OPTIMIZER, _moments(module, optimizer), max_bytes=FILE_BYTES)
+    save_json(part / STATE, {"step": step, "run": identity})
     if final.exists():  # the same state, written by an earlier start
         shutil.rmtree(final)
     os.replace(part, final)
@@ -67,7 +68,7 @@ def load(
     Raises:
         ModelError: the checkpoint belongs to another model or to a run with other settings.
     """
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    state = load_json(folder / STATE)
     stored = state["run"]
     different = sorted(key for key in {*stored, *identity} if stored.get(key) != _plain(identity.get(key)))
     if different:
@@ -76,26 +77,9 @@ def load(
             f"checkpoint {str(folder)!r} comes from a run with {key} = {stored.get(key)!r}, this one has "
             f"{identity.get(key)!r}; use the same settings, another folder, or start again with --no-resume"
         )
-    load_weights(module, folder / WEIGHTS)
-    try:
-        moments = load_file(str(folder / OPTIMIZER))
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"checkpoint {str(folder)!r} cannot be read: {error}") from error
-    _restore_moments(module, optimizer, moments)
+    load_strictly(module, load_weights(folder, WEIGHTS), f"the checkpoint {str(folder)!r}")
+    _restore_moments(module, optimizer, load_weights(folder, OPTIMIZER))
     return int(state["step"])
-
-
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Every tensor of a weights file into the module, which must have exactly these.
-
-    Raises:
-        ModelError: tensors that are missing, left over or of another shape.
-    """
-    try:
-        load_model(module, str(path), strict=True)
-    except (RuntimeError, OSError, SafetensorError) as error:
-        first = " ".join(str(error).split())[:300]
-        raise ModelError(f"weights {str(path)!r} do not fit this model: {first}") from error
 
 
 def _plain(value: object) -> object:
@@ -104,7 +88,7 @@ def _plain(value: object) -> object:
 
 def _moments(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
-        f"{name}:{key}": value.detach().contiguous()
+        f"{name}:{key}": value
         for name, parameter in module.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }

@@ -8,6 +8,7 @@ rank), so a resumed run draws what the unbroken one would have drawn.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -236,7 +237,11 @@ class TrainLoop:
             merge_adapters(self.adapters)
         if self.collective.rank == 0:
             self.module.set_image_side(None)
-            self.config.system.export(self.module.eval(), self.folder / MODEL)
+            part = self.folder / f".{MODEL}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            self.config.system.export(self.module.eval(), part)
+            shutil.rmtree(self.folder / MODEL, ignore_errors=True)
+            part.rename(self.folder / MODEL)
         self.collective.barrier()
 
     def _not_finite(

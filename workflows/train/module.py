@@ -6,25 +6,25 @@ sample of a batch asks for is not run at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from superlink.decoders.contract import Decoder
+from superlink.decoders.contract import Decoder, DecoderConfig
 from superlink.router.batch import RouterBatch, RouterOutput, RowLink
-from superlink.router.errors import DataError, LinkError
+from superlink.router.encoding import encode
+from superlink.router.errors import LinkError
 from superlink.router.links import LinkBatch, SuperLink
-from superlink.router.messages import Conversation
+from superlink.router.model import Router
+from superlink.router.tokenizer import RouterTokenizer
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.train.metrics import Stopwatch
 from superlink.workflows.train.plan import PlannedCall, last_tokens, plan_calls, routing_tokens
 
 LANGUAGE = "language"
-
-Encoder = Callable[[Sequence[Conversation]], RouterBatch]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,29 +46,17 @@ class JointBatch:
     sources: tuple[str, ...]
 
 
-@runtime_checkable
-class HasImageSide(Protocol):
-    """A decoder that can see pictures at another side than its config says."""
-
-    image_side: int | None  # pixels; None = the config's
-
-
 class JointModule(nn.Module):
     """A router, its decoders, and what turns samples into their inputs."""
 
-    def __init__(self, *, router: nn.Module, decoders: Mapping[str, Decoder[Any, Any]], encode: Encoder) -> None:
-        """Put them together.
-
-        Args:
-            router: takes a `RouterBatch`, gives a `RouterOutput`.
-            decoders: by the names in their configs.
-            encode: conversations to rows with labels.
-        """
+    def __init__(
+        self, *, router: Router, decoders: Sequence[Decoder[Any, Any]], tokenizer: RouterTokenizer
+    ) -> None:
         super().__init__()
         self.router = router
-        self.decoders = nn.ModuleDict(decoders)
-        self.encode = encode
-        self.configs = {name: decoder.config for name, decoder in decoders.items()}
+        self.decoders = nn.ModuleDict({decoder.config.name: decoder for decoder in decoders})
+        self.tokenizer = tokenizer
+        self.configs = {decoder.config.name: decoder.config for decoder in decoders}
         self.tokens = routing_tokens(list(self.configs.values()))
 
     @property
@@ -82,11 +70,9 @@ class JointModule(nn.Module):
         return (LANGUAGE, *terms)
 
     def set_image_side(self, side: int | None) -> None:
-        """Let decoders that can see pictures at another side do so; None = as they are configured."""
-        for name in self.decoders:
-            decoder = self.decoder(name)
-            if isinstance(decoder, HasImageSide):
-                decoder.image_side = side
+        """Let decoders that scale pictures scale them to another side; None = as they are configured."""
+        for name, config in self.configs.items():
+            self.decoder(name).config = config if side is None else _at_side(config, side)
 
     def decoder(self, name: str) -> Decoder[Any, Any]:
         decoder = self.decoders[name]
@@ -104,9 +90,9 @@ class JointModule(nn.Module):
         Raises:
             DataError: a sample whose targets do not match its routing tokens.
         """
-        rows = self.encode([sample.conversation for sample in samples])
-        if rows.labels is None:
-            raise DataError("the encoder gave no labels; it must run in training mode")
+        conversations = [sample.conversation for sample in samples]
+        rows = encode(conversations, self.tokenizer, self.router.config, training=True)
+        assert rows.labels is not None
         by_decoder: dict[str, list[tuple[int, PlannedCall]]] = {}
         last = []
         for row, sample in enumerate(samples):
@@ -183,6 +169,13 @@ class JointModule(nn.Module):
                 )
             made.append(replace(empty, embeddings=links[index].embeddings, position=links[index].position))
         return tuple(made)
+
+
+def _at_side(config: DecoderConfig, side: int) -> DecoderConfig:
+    if not is_dataclass(config) or not {"shortest", "longest"} <= {field.name for field in fields(config)}:
+        return config
+    changed: DecoderConfig = replace(config, shortest=side, longest=side)
+    return changed
 
 
 def _last_message_links(links: Sequence[RowLink], wanted: int, source: str) -> Sequence[RowLink]:

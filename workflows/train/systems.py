@@ -1,15 +1,14 @@
-"""Where a run's modules come from: fresh weights from configurations."""
+"""Where a run's modules come from, and how they are written for serving."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
+from superlink.agents.model_folder import Model, load_model, save_model
 from superlink.decoders.contract import DecoderConfig
-from superlink.router.config import RouterConfig, TokenIds
-from superlink.router.encoding import encode
+from superlink.router.checkpoint import Precision
+from superlink.router.config import RouterConfig
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
 from superlink.workflows.train.module import JointModule
@@ -17,20 +16,48 @@ from superlink.workflows.train.module import JointModule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreshSystem:
-    """Random weights. `tokenizer` runs in every worker and must give the same one each time."""
+    """Random weights; the same ones for the same `TrainConfig.seed`."""
 
+    name: str
     router: RouterConfig
     decoders: tuple[DecoderConfig, ...]
-    tokenizer: Callable[[], RouterTokenizer]
+    tokenizer: RouterTokenizer
+    dtype: Precision = "fp32"  # of exported weights
 
     def build(self) -> JointModule:
-        tokenizer = self.tokenizer()
-        router = Router(self.router)
         return JointModule(
-            router=router,
-            decoders={config.name: config.build(self.router.width) for config in self.decoders},
-            encode=partial(encode, tokenizer=tokenizer, config=self.router, training=True),
+            router=Router(self.router),
+            decoders=[config.build(self.router.width) for config in self.decoders],
+            tokenizer=self.tokenizer,
         )
 
     def export(self, module: JointModule, folder: Path) -> None:
-        raise NotImplementedError
+        export(module, folder, name=self.name, dtype=self.dtype)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedSystem:
+    """The weights of a model folder; decoders of `also` are added with random weights."""
+
+    folder: Path
+    also: tuple[DecoderConfig, ...] = ()
+    known: tuple[type[DecoderConfig], ...] = ()  # configuration classes of decoders from elsewhere
+    name: str = ""  # of the exported model; "" = as it was
+    dtype: Precision = "fp32"
+
+    def build(self) -> JointModule:
+        model = load_model(self.folder, decoders=self.known)
+        fresh = [config.build(model.router.config.width) for config in self.also]
+        return JointModule(
+            router=model.router, decoders=[*model.decoders, *fresh], tokenizer=model.tokenizer
+        )
+
+    def export(self, module: JointModule, folder: Path) -> None:
+        export(module, folder, name=self.name or self.folder.name, dtype=self.dtype)
+
+
+def export(module: JointModule, folder: Path, *, name: str, dtype: Precision) -> None:
+    """Write a model folder that `superlink.load` takes; adapters must be merged before."""
+    decoders = tuple(module.decoder(key) for key in module.decoders)
+    model = Model(name=name, router=module.router, tokenizer=module.tokenizer, decoders=decoders)
+    save_model(folder, model, dtype=dtype)

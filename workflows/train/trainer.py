@@ -157,6 +157,7 @@ def _ray_workers(config: TrainConfig, folder: Path) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
+    import ray.cloudpickle
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import WorkerGroupError
@@ -172,7 +173,8 @@ def _ray_workers(config: TrainConfig, folder: Path) -> None:
         )
     trainer = TorchTrainer(
         _ray_worker,
-        train_loop_config={"config": config, "folder": folder},
+        # Bytes: Ray's controller need not know the modules that a user's configuration comes from.
+        train_loop_config={"run": ray.cloudpickle.dumps((config, folder))},
         torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
         scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=config.use_gpu),
         run_config=RunConfig(
@@ -196,9 +198,11 @@ def _ray_workers(config: TrainConfig, folder: Path) -> None:
 
 
 def _ray_worker(arguments: dict[str, Any]) -> None:
+    import ray.cloudpickle
     import ray.train.torch
 
-    work(arguments["config"], arguments["folder"], str(ray.train.torch.get_device()))
+    config, folder = ray.cloudpickle.loads(arguments["run"])
+    work(config, folder, str(ray.train.torch.get_device()))
 
 
 def _in_thread(call: Callable[[], object]) -> None:

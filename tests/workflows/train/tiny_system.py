@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -176,23 +175,17 @@ def router_config() -> RouterConfig:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class ToySystem(FreshSystem):
-    def export(self, module: Any, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        torch.save(module.state_dict(), folder / "weights.pt")
-
-
 def toy_config(**changes: Any) -> TrainConfig:
     """Six steps of eight samples."""
     stage_changes = {k: changes.pop(k) for k in ("trainable", "text_only", "warmup") if k in changes}
     tasks = changes.pop("tasks", ("detect", "pose", "both", "chat"))
     defaults: dict[str, Any] = dict(
         name="toy",
-        system=ToySystem(
+        system=FreshSystem(
+            name="toy",
             router=router_config(),
             decoders=(ToyConfig(name="counter", token=DET), ToyConfig(name="painter", token=POSE)),
-            tokenizer=tokenizer,
+            tokenizer=tokenizer(),
         ),
         stages=(
             Stage(

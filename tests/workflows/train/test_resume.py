@@ -1,0 +1,152 @@
+"""A run that was stopped and taken up again ends with the very same weights, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from superlink.router.errors import ModelError
+from superlink.workflows.data.samples import Sample
+from superlink.workflows.train import checkpoint
+from superlink.workflows.train.collective import Alone
+from superlink.workflows.train.config import Stage, TrainConfig
+from superlink.workflows.train.loop import TrainLoop
+from superlink.workflows.train.metrics import read_lines
+from superlink.workflows.train.module import JointModule
+from superlink.workflows.train.trainer import run_local
+from tests.workflows.train.tiny_system import ToySamples, toy_config
+
+
+def two_stages(**changes: object) -> TrainConfig:
+    """Dropout in the language model, another stage after three steps, a checkpoint at every step."""
+    config = toy_config(checkpoint_every=1, keep=100, **changes)
+    router = replace(config.system.router, llm={**config.system.router.llm, "attention_dropout": 0.2})
+    first = replace(config.stages[0], steps=3, text_only=True, warmup=2, name="words")
+    second = replace(config.stages[0], steps=4, trainable=("decoders.*", "router.queries.*"))
+    return replace(config, system=replace(config.system, router=router), stages=(first, second))
+
+
+def start(config: TrainConfig, folder: Path) -> TrainLoop:
+    return TrainLoop(config, folder, collective=Alone(), device=torch.device("cpu"))
+
+
+def weights(loop: TrainLoop) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in loop.module.state_dict().items()}
+
+
+def run_until(config: TrainConfig, folder: Path, step: int) -> None:
+    """As after Ctrl-C: the step in progress is finished and saved."""
+    loop = start(config, folder)
+    assert loop.run(lambda: loop.step == step - 1) is False
+    assert loop.step == step
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor], list[dict[str, object]]]:
+    folder = tmp_path_factory.mktemp("unbroken")
+    loop = start(two_stages(), folder)
+    assert loop.run()
+    return weights(loop), [line["losses"] for line in read_lines(folder / "metrics.jsonl")]
+
+
+@pytest.mark.parametrize("stops", [[1], [2, 3], [3], [4, 5, 6]])
+def test_a_stopped_run_ends_with_the_weights_of_an_unbroken_one(
+    tmp_path: Path, stops: list[int], unbroken: tuple[dict[str, Tensor], list[dict[str, object]]]
+) -> None:
+    for step in stops:
+        run_until(two_stages(), tmp_path, step)
+    loop = start(two_stages(), tmp_path)
+    assert loop.step == stops[-1]
+    assert loop.run()
+    torch.testing.assert_close(weights(loop), unbroken[0], rtol=0, atol=0)
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, 8))
+    assert [line["losses"] for line in lines] == unbroken[1]
+
+
+def test_a_crash_costs_the_steps_since_the_last_checkpoint_and_nothing_else(
+    tmp_path: Path, unbroken: tuple[dict[str, Tensor], list[dict[str, object]]]
+) -> None:
+    def crash(module: JointModule, step: int) -> dict[str, float]:
+        if step == 5:
+            raise KeyboardInterrupt
+        return {}
+
+    config = replace(two_stages(), eval_every=1, checkpoint_every=2)
+    loop = TrainLoop(
+        config, tmp_path, collective=Alone(), device=torch.device("cpu"), evaluation=crash
+    )
+    with pytest.raises(KeyboardInterrupt):
+        loop.run()
+    again = start(config, tmp_path)
+    assert again.step == 4
+    assert again.run()
+    torch.testing.assert_close(weights(again), unbroken[0], rtol=0, atol=0)
+
+
+def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path) -> None:
+    config = two_stages()
+    run_until(config, tmp_path, 2)
+    broken = tmp_path / "checkpoints" / ".step-00000003.part"
+    broken.mkdir()
+    (broken / "weights.safetensors").write_bytes(b"half")
+    assert start(config, tmp_path).step == 2
+
+
+def test_a_damaged_checkpoint_is_an_error_in_one_line(tmp_path: Path) -> None:
+    config = two_stages()
+    run_until(config, tmp_path, 2)
+    (tmp_path / "checkpoints" / "step-00000002" / "weights.safetensors").write_bytes(b"\0" * 50)
+    with pytest.raises(ModelError, match=r"weights\.safetensors") as caught:
+        start(config, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
+    config = replace(two_stages(), keep=2)
+    assert start(config, tmp_path).run()
+    assert [step for step, _ in checkpoint.checkpoints(tmp_path / "checkpoints")] == [6, 7]
+
+
+def test_a_run_with_other_settings_does_not_take_up_the_checkpoint(tmp_path: Path) -> None:
+    run_until(two_stages(), tmp_path, 2)
+    with pytest.raises(ModelError, match="seed = 0, this one has 9"):
+        start(two_stages(seed=9), tmp_path)
+
+
+def test_a_finished_run_is_not_trained_any_further(tmp_path: Path) -> None:
+    assert run_local(two_stages(), tmp_path).finished
+    before = (tmp_path / "metrics.jsonl").read_text()
+    result = run_local(two_stages(), tmp_path)
+    assert (result.finished, result.steps) == (True, 7)
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    config = two_stages()
+    long_stage: Stage = replace(config.stages[1], steps=10_000)
+    long = replace(config, stages=(config.stages[0], long_stage), keep=1, checkpoint_every=0, eval_every=4)
+    # Reading the validation samples rings Ctrl-C once.
+    result = run_local(replace(long, validation=(replace(long_stage.mixture[0], open=_Ringing),)), tmp_path)
+    assert not result.finished
+    assert 0 < result.steps <= 5
+    assert start(long, tmp_path).step == result.steps
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class _Ringing(ToySamples):
+    """Samples whose first use sends this process Ctrl-C."""
+
+    rung = False
+
+    def __getitem__(self, index: int) -> Sample:
+        if not self.rung:
+            self.rung = True
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().__getitem__(index)
