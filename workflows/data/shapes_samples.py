@@ -8,15 +8,24 @@ The same (seed, index, split) always gives the same sample.
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from random import Random
 
-from superlink.router.messages import Message
-from superlink.workflows.data.instructions.grammar import Split
-from superlink.workflows.data.instructions.mix import ShapesMix, any_instruction, corpus, reply
-from superlink.workflows.data.instructions.vocabulary import Vocabulary
-from superlink.workflows.data.samples import Sample
+import numpy as np
+from scipy.ndimage import binary_erosion
 
-__all__ = ["ShapesMix", "TextSamples", "corpus"]
+from superlink.router.messages import Box, Mask, Message, Point, Prompt, Scribble
+from superlink.workflows.data.instructions.answers import expected_routing
+from superlink.workflows.data.instructions.grammar import Split
+from superlink.workflows.data.instructions.mix import ShapesMix, conversation, corpus, rounds
+from superlink.workflows.data.instructions.tasks import Request
+from superlink.workflows.data.instructions.vocabulary import Vocabulary
+from superlink.workflows.data.samples import Sample, Target
+from superlink.workflows.data.scene_phrases import ScenePhrases
+from superlink.workflows.data.shapes import Scene, SceneConfig, SceneObject
+
+__all__ = ["ShapesMix", "ShapesSamples", "TextSamples", "corpus", "expected_routing"]
 
 
 class TextSamples:
@@ -26,7 +35,44 @@ class TextSamples:
         length: number of samples.
         seed: of the stream.
         split: "train" draws from the templates for training, "heldout" from the others only.
-        open_share: share of instructions about things outside the shapes world.
+    """
+
+    def __init__(
+        self, length: int, *, seed: int = 0, split: Split = "train", mix: ShapesMix | None = None
+    ) -> None:
+        self._length = length
+        self._seed = seed
+        self._split: Split = split
+        self._mix = mix or ShapesMix()
+        self._source = Vocabulary(self._mix.open_share)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = _stream("text", self._seed, self._split, index, self._length)
+        turns = None
+        while turns is None:
+            turns = rounds(rng, self._mix.draw(rng), self._split, self._source)
+        return Sample(
+            conversation=conversation(turns),
+            image=None,
+            targets=(),
+            task=turns[-1].task,
+            source=f"text:{self._split}:{self._seed}:{index}",
+        )
+
+
+class ShapesSamples:
+    """Conversations about rendered scenes, with targets for every decoder call.
+
+    Args:
+        length: number of samples.
+        seed: of the stream; scenes of different seeds or splits are different.
+        split: "train" draws from the templates for training, "heldout" from the others only.
+        mix: how often each task is drawn.
+        scenes: what scenes are drawn from.
+        masks: label boxes with masks too, so that every answer teaches the mask branch.
     """
 
     def __init__(
@@ -36,30 +82,95 @@ class TextSamples:
         seed: int = 0,
         split: Split = "train",
         mix: ShapesMix | None = None,
-        open_share: float = 0.3,
+        scenes: SceneConfig | None = None,
+        masks: bool = False,
     ) -> None:
         self._length = length
         self._seed = seed
         self._split: Split = split
         self._mix = mix or ShapesMix()
-        self._source = Vocabulary(open_share)
+        self._scenes = scenes or SceneConfig()
+        self._masks = masks
 
     def __len__(self) -> int:
         return self._length
 
+    def scene(self, index: int) -> Scene:
+        """The scene of a sample."""
+        return Scene.generate(self._scene_seed(index), self._scenes)
+
     def __getitem__(self, index: int) -> Sample:
-        rng = _stream("text", self._seed, self._split, index, self._length)
-        found = any_instruction(rng, self._mix, self._split, self._source)
-        return Sample(
-            conversation=(
-                Message(role="user", text=found.text),
-                Message(role="assistant", text=reply(found)),
-            ),
-            image=None,
-            targets=(),
-            task=found.task,
-            source=f"text:{self._split}:{self._seed}:{index}",
+        rng = _stream("shapes", self._seed, self._split, index, self._length)
+        scene = self.scene(index)
+        source = ScenePhrases(scene, is_open=rng.random() < self._mix.open_share / 3)
+        turns = None
+        while turns is None:
+            task = self._mix.draw(rng)
+            marked = _marked(rng, scene) if task == "region" else []
+            turns = rounds(rng, task, self._split, source, many=True, regions=len(marked))
+        image = scene.image()
+        first = Message(
+            role="user",
+            text="",
+            images=(image,),
+            prompts=tuple(prompt_for(rng, item) for item in marked),
         )
+        return Sample(
+            conversation=conversation(turns, first),
+            image=image,
+            targets=_targets(source, turns[-1].requests, marked, masks=self._masks),
+            task=turns[-1].task,
+            source=f"shapes:{self._split}:{self._seed}:{index}",
+        )
+
+    def _scene_seed(self, index: int) -> int:
+        return (zlib.crc32(f"{self._split}:{self._seed}".encode()) << 31) + index
+
+
+def _targets(
+    source: ScenePhrases, requests: Sequence[Request], marked: Sequence[SceneObject], *, masks: bool
+) -> tuple[Target, ...]:
+    """One target for every routing token, in order of first use."""
+    regions = {f"region{k}": [item] for k, item in enumerate(marked, start=1)}
+    groups: dict[str, dict[str, Sequence[SceneObject]]] = {}
+    for request in requests:
+        name = request.phrase.name
+        items = regions.get(name) or source.objects(request.phrase)
+        groups.setdefault(request.token, {})[name] = items
+    return tuple(
+        Target(
+            token=token,
+            artifact=(
+                source.scene.masks(group) if masks or token == "[SEG]" else source.scene.boxes(group)
+            ),
+        )
+        for token, group in groups.items()
+    )
+
+
+def _marked(rng: Random, scene: Scene) -> list[SceneObject]:
+    """The objects that the person clicks on."""
+    count = min(rng.choices((1, 2, 3), (80, 16, 4))[0], len(scene.objects))
+    return rng.sample(scene.objects, count)
+
+
+def prompt_for(rng: Random, item: SceneObject) -> Prompt:
+    """A click, a loose box, a scribble or a painted area that means one object."""
+    inner = binary_erosion(item.mask, iterations=2)
+    rows, columns = np.nonzero(inner if inner.any() else item.mask)
+    kind = rng.choices(("point", "box", "scribble", "mask"), (45, 25, 15, 15))[0]
+    if kind == "box":
+        x0, y0, x1, y1 = item.box
+        loose = 0.06 * max(x1 - x0, y1 - y0)
+        height, width = item.mask.shape
+        left, top = x0 + rng.uniform(-loose, loose), y0 + rng.uniform(-loose, loose)
+        right, bottom = x1 + rng.uniform(-loose, loose), y1 + rng.uniform(-loose, loose)
+        return Box(max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+    if kind == "mask":
+        return Mask(inner if inner.any() and rng.random() < 0.5 else item.mask)
+    picks = [rng.randrange(len(rows)) for _ in range(1 if kind == "point" else rng.randrange(3, 7))]
+    points = sorted((float(columns[pick]) + 0.5, float(rows[pick]) + 0.5) for pick in picks)
+    return Point(*points[0]) if kind == "point" else Scribble(tuple(points))
 
 
 def _stream(kind: str, seed: int, split: Split, index: int, length: int) -> Random:

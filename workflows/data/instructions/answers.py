@@ -33,6 +33,11 @@ def routing_of(text: str) -> tuple[Routed, ...]:
     return tuple((token, phrase) for phrase, token in _TAGGED.findall(text))
 
 
+def without_tags(text: str) -> str:
+    """What people read of an answer: phrases, but neither tags nor tokens."""
+    return _TAGGED.sub(r"\1", text)
+
+
 def expected_routing(sample: Sample) -> tuple[Routed, ...]:
     """What a router should route for this sample: the last message's tokens and phrases."""
     return routing_of(sample.conversation[-1].text)

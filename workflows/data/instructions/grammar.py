@@ -108,6 +108,13 @@ def lines(name: str) -> Iterator[str]:
 
 
 @cache
+def word_list(name: str) -> tuple[str, ...]:
+    """A list of `lists.txt`."""
+    lists = dict(line.split(": ", 1) for line in lines("lists"))
+    return tuple(lists[name].split(" | "))
+
+
+@cache
 def _macros() -> dict[str, str]:
     return dict(line.split(": ", 1) for line in lines("macros"))
 

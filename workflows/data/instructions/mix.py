@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 
-from superlink.workflows.data.instructions.answers import NOTHING, answer
+from superlink.router.messages import Conversation, Message
+from superlink.workflows.data.instructions.answers import NOTHING, answer, without_tags
+from superlink.workflows.data.instructions.dialogues import dialogue
 from superlink.workflows.data.instructions.grammar import Split
+from superlink.workflows.data.instructions.regions import region_instruction
 from superlink.workflows.data.instructions.tasks import Instruction, PhraseSource, instruction
 from superlink.workflows.data.instructions.vocabulary import Vocabulary
 
@@ -16,29 +19,50 @@ from superlink.workflows.data.instructions.vocabulary import Vocabulary
 class ShapesMix:
     """Weights of the tasks; they need not sum to one."""
 
-    detect: float = 0.30
-    ground: float = 0.14
-    segment: float = 0.20
-    mixed: float = 0.12
-    nothing: float = 0.06  # negation without anything left to find
-    partial: float = 0.06  # negation of some classes
-    chat: float = 0.12
+    detect: float = 0.26
+    ground: float = 0.12
+    segment: float = 0.17
+    mixed: float = 0.10
+    nothing: float = 0.04  # negation without anything left to find
+    partial: float = 0.05  # negation of some classes
+    chat: float = 0.08
+    region: float = 0.05
+    dialogue: float = 0.13
+    open_share: float = 0.2  # of the instructions that name something, about things not in the shapes world
 
     def draw(self, rng: Random) -> str:
-        """The name of a task, as `tasks.instruction` takes it."""
-        names = ("detect", "ground", "segment", "mixed", "negation/nothing", "negation/partial", "chat")
-        weights = (
-            self.detect, self.ground, self.segment, self.mixed, self.nothing, self.partial, self.chat
-        )  # fmt: skip
-        return rng.choices(names, weights)[0]
+        """The name of a task, as `tasks.instruction` takes it, or "region" or "dialogue"."""
+        weights = {
+            "detect": self.detect,
+            "ground": self.ground,
+            "segment": self.segment,
+            "mixed": self.mixed,
+            "negation/nothing": self.nothing,
+            "negation/partial": self.partial,
+            "chat": self.chat,
+            "region": self.region,
+            "dialogue": self.dialogue,
+        }
+        return rng.choices(list(weights), list(weights.values()))[0]
 
 
-def any_instruction(rng: Random, mix: ShapesMix, split: Split, source: PhraseSource) -> Instruction:
-    """An instruction of a random task; draws again where the source lacks a phrase for it."""
-    while True:
-        found = instruction(rng, mix.draw(rng), split, source)
-        if found is not None:
-            return found
+def rounds(
+    rng: Random, task: str, split: Split, source: PhraseSource, *, many: bool = False, regions: int = 0
+) -> list[Instruction] | None:
+    """The rounds of one conversation, most often a single one; None where the source lacks a phrase.
+
+    Args:
+        many: favour two to five classes in an instruction.
+        regions: number of visual prompts of the message, for task "region"; 0 = spell their names.
+    """
+    if task == "dialogue":
+        return dialogue(rng, split, source, rng.choices((2, 3, 4), (50, 33, 17))[0])
+    if task == "region":
+        count = regions or rng.choices((1, 2), (8, 2))[0]
+        found = region_instruction(rng, split, source, count, spoken=regions > 0)
+    else:
+        found = instruction(rng, task, split, source, many)
+    return None if found is None else [found]
 
 
 def reply(found: Instruction) -> str:
@@ -46,17 +70,24 @@ def reply(found: Instruction) -> str:
     return answer(found.routed) if found.requests else found.reply or NOTHING
 
 
+def conversation(turns: Sequence[Instruction], first: Message | None = None) -> Conversation:
+    """The messages of some rounds; `first` gives the first message its picture and prompts."""
+    messages: list[Message] = []
+    for turn in turns:
+        user = Message(role="user", text=turn.text)
+        if first is not None and not messages:
+            user = replace(first, text=turn.text)
+        messages += [user, Message(role="assistant", text=reply(turn))]
+    return tuple(messages)
+
+
 def corpus(n: int, seed: int = 0) -> Iterator[str]:
     """`n` texts for a tokenizer: what people and the assistant write, without special tokens."""
     rng = Random(f"corpus:{seed}")
-    source = Vocabulary()
     mix = ShapesMix()
+    source = Vocabulary(mix.open_share)
     for index in range(n):
-        found = any_instruction(rng, mix, "train", source)
-        if index % 4:
-            yield found.text
-            continue
-        raw = reply(found)
-        for tag in ("<det>", "</det>", "[DET]", "[GRD]", "[SEG]"):
-            raw = raw.replace(tag, "")
-        yield raw
+        found = None
+        while found is None:
+            found = rounds(rng, mix.draw(rng), "train", source)
+        yield found[-1].text if index % 4 else without_tags(reply(found[-1]))

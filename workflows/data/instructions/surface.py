@@ -5,15 +5,15 @@ Everything here leaves what is asked for unchanged, and never touches the words 
 
 from __future__ import annotations
 
+import re
 from random import Random
 
 from superlink.workflows.data.instructions.grammar import Split, draw
 
-QUESTIONS = (
-    "where", "which", "what", "who", "is ", "are ", "was ", "were ", "do ", "does ", "did ", "can ", "could ",
-    "would ", "will ", "how ", "why ", "when ", "in which", "at which", "at what", "may ", "should ", "have you",
-    "aren't", "please can", "please could", "please would", "please will", "any ",
-)  # fmt: skip
+_OPENERS = "where which what who is are was were do does did can could would will how why when may should any"
+_QUESTION = re.compile(
+    rf"(?:please |in |at |and |so )?(?:{'|'.join(_OPENERS.split())}|have you|aren't)\b", re.IGNORECASE
+)
 
 
 def wrapped(rng: Random, skeleton: str, split: Split, imperative: bool) -> str:
@@ -63,7 +63,7 @@ def with_typo(rng: Random, skeleton: str, rate: float = 0.06) -> str:
 
 
 def is_question(text: str) -> bool:
-    return text.lower().startswith(QUESTIONS)
+    return _QUESTION.match(text) is not None
 
 
 def punctuated(rng: Random, text: str) -> str:

@@ -6,6 +6,7 @@ Slot groups: `d` classes → [DET], `s` classes → [SEG], `b` classes → both;
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
@@ -37,8 +38,11 @@ class PhraseSource(Protocol):
         """A phrase for one object, or None where none is unambiguous."""
         ...
 
-    def one_of(self, rng: Random, phrase: Phrase) -> tuple[Phrase, str] | None:
-        """One object of a class, and by which superlative; None where none is unambiguous."""
+    def one_of(self, rng: Random, phrases: Sequence[Phrase]) -> tuple[Phrase, str] | None:
+        """One object of some classes, and by which superlative; None where none is unambiguous.
+
+        Of several classes it is called an "object".
+        """
         ...
 
 
@@ -102,7 +106,7 @@ def filled(
 
 def dressed(rng: Random, template: Template, split: Split) -> str:
     """A template's text with politeness and slips of the keyboard; slots still open."""
-    imperative = template.section in ("imperative", "nothing", "partial")
+    imperative = template.section == "imperative" or template.source.startswith(("<find>", "<segment>"))
     skeleton = surface.wrapped(rng, template.body.sample(rng), split, imperative=imperative)
     return surface.without_apostrophes(rng, surface.with_typo(rng, tidy(skeleton)))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from random import Random
 
-from superlink.workflows.data.instructions.grammar import lines
+from superlink.workflows.data.instructions.grammar import lines, word_list
 from superlink.workflows.data.instructions.phrases import Meaning, Phrase
 from superlink.workflows.data.instructions.words import (
     COLORS,
@@ -18,28 +20,9 @@ from superlink.workflows.data.instructions.words import (
     SUPERLATIVES,
 )
 
-ATTRIBUTES = (
-    "old", "new", "young", "striped", "wooden", "metal", "plastic", "broken", "shiny", "dark", "light", "bright",
-    "round", "flat", "tall", "short", "long", "thin", "thick", "empty", "full", "open", "closed", "dirty", "clean",
-    "wet", "dry", "parked", "sleeping", "running", "flying", "sitting", "standing", "spotted", "golden", "silver",
-    "beige", "dark blue", "light blue", "dark green", "light green", "magenta", "navy", "teal", "maroon", "olive",
-    "filled", "hollow", "dashed", "solid", "blurry", "rotated", "tilted", "fluffy", "rusty", "folded", "cute",
-)  # fmt: skip
-RELATIONS = (
-    "with the hat", "with a red hat", "in the red shirt", "in the blue coat", "wearing glasses", "with long hair",
-    "next to the car", "beside the tree", "behind the fence", "in front of the house", "under the table",
-    "on the table", "near the window", "by the door", "holding an umbrella", "holding a phone", "on the bench",
-    "in the background", "in the foreground", "next to the star", "above the circle", "below the square",
-    "under the red star", "over the heart", "left of the star", "right of the circle", "to the left of the dog",
-    "to the right of the blue square", "inside the ring", "between the trees", "in the second row",
-    "with the broken handle", "closest to the camera", "that is sleeping", "that is running", "facing left",
-    "facing the camera", "on the roof", "in the water", "at the end of the road", "touching the triangle",
-    "with a black stripe", "with four legs", "second from the left", "third from the right", "in the red car",
-)  # fmt: skip
-AREAS = (
-    "in the background", "in the foreground", "on the table", "near the window", "on the road", "in the sky",
-    "on the floor", "in the water", "on the left", "on the right", "at the top", "at the bottom", "on the wall",
-)  # fmt: skip
+_ONSETS = "b c d f g h k l m n p r t v w z br dr fl gr kr pl sn st tr th"
+_VOWELS = "a e i o u oo ee ai"
+_CODAS = " b d g k l m n p r t"
 
 
 @cache
@@ -51,12 +34,9 @@ def nouns() -> tuple[str, ...]:
 def invented(rng: Random) -> str:
     """A word that means nothing: "brafto"."""
     syllables = rng.randrange(2, 4)
-    word = "".join(
-        rng.choice("b c d f g h k l m n p r t v w z br dr fl gr kr pl sn st tr th".split())
-        + rng.choice(("a", "e", "i", "o", "u", "oo", "ee", "ai"))
-        for _ in range(syllables)
-    )
-    return word + rng.choice(("", "", "b", "d", "g", "k", "l", "m", "n", "p", "r", "t"))
+    onsets, vowels = rng.choices(_ONSETS.split(), k=syllables), rng.choices(_VOWELS.split(), k=syllables)
+    word = "".join(onset + vowel for onset, vowel in zip(onsets, vowels, strict=True))
+    return word + (rng.choice(_CODAS).strip() if rng.random() < 0.7 else "")
 
 
 def shape_noun(rng: Random) -> str:
@@ -97,12 +77,12 @@ def described(noun: str, *, color: str = "", size: str = "", half: str = "", aft
 
 def singled_out(rng: Random, phrase: Phrase, superlative: str) -> Phrase:
     """One object of a class: "leftmost red circle" or "red circle in the top left corner"."""
-    word, after = "", ""
-    if PLACES[superlative] and rng.random() < 0.4:
+    word, after = "", phrase.after
+    if PLACES[superlative] and not after and rng.random() < 0.4:
         after = rng.choice(PLACES[superlative])
     else:
         word = rng.choice(SUPERLATIVES[superlative])
-    meaning = phrase.meaning or Meaning()
+    meaning = phrase.meaning
     return Phrase(
         noun=phrase.noun,
         before=tuple(part for part in (word, *phrase.before) if part),
@@ -110,9 +90,7 @@ def singled_out(rng: Random, phrase: Phrase, superlative: str) -> Phrase:
         color=phrase.color,
         superlative=word if superlative in ("left", "right", "top", "bottom", "largest", "smallest") else "",
         is_one=True,
-        meaning=None
-        if phrase.meaning is None
-        else Meaning(shape=meaning.shape, color=meaning.color, superlative=superlative),
+        meaning=None if meaning is None else replace(meaning, superlative=superlative),
     )
 
 
@@ -126,15 +104,15 @@ def open_phrase(rng: Random) -> Phrase:
         color = rng.choice(tuple(COLORS))
         before = (color,)
     elif kind < 0.42:
-        before = (rng.choice(ATTRIBUTES),)
+        before = (rng.choice(word_list("attributes")),)
     elif kind < 0.48:
         color = rng.choice(tuple(COLORS))
-        before = (rng.choice(ATTRIBUTES), color)
+        before = (rng.choice(word_list("attributes")), color)
     elif kind < 0.52:
         before = (rng.choice(tuple(SIZES)),)
     elif kind < 0.55:
         before = (invented(rng),)
-    after = rng.choice(AREAS) if rng.random() < 0.05 else ""
+    after = rng.choice(word_list("areas")) if rng.random() < 0.05 else ""
     return Phrase(noun=noun, before=before, after=after, color=color)
 
 
@@ -172,20 +150,26 @@ class Vocabulary:
             phrase = open_phrase(rng)
             if rng.random() < 0.55:
                 return Phrase(
-                    noun=phrase.noun, before=phrase.before, after=rng.choice(RELATIONS), is_one=True
+                    noun=phrase.noun,
+                    before=phrase.before,
+                    after=rng.choice(word_list("relations")),
+                    is_one=True,
                 )
             return singled_out(
                 rng, Phrase(noun=phrase.noun, before=phrase.before), rng.choice(tuple(SUPERLATIVES))
             )
         phrase = shape_phrase(rng, halves=False)
         if rng.random() < 0.2:
-            phrase = Phrase(noun=phrase.noun, before=phrase.before, after=rng.choice(RELATIONS), is_one=True)
+            phrase = Phrase(
+                noun=phrase.noun, before=phrase.before, after=rng.choice(word_list("relations")), is_one=True
+            )
             return phrase
         return singled_out(rng, phrase, rng.choice(tuple(SUPERLATIVES)))
 
-    def one_of(self, rng: Random, phrase: Phrase) -> tuple[Phrase, str]:
-        """One object of a class by any superlative."""
+    def one_of(self, rng: Random, phrases: Sequence[Phrase]) -> tuple[Phrase, str]:
+        """One object of some classes by any superlative."""
         superlative = rng.choice(tuple(SUPERLATIVES))
+        phrase = phrases[0] if len(phrases) == 1 else described("object")
         return singled_out(rng, phrase, superlative), superlative
 
 

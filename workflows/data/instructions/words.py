@@ -138,7 +138,12 @@ PLACES: dict[str, tuple[str, ...]] = {
         "nearest to the center",
         "at the centre of the picture",
     ),
-    "top left": ("in the top left corner", "in the upper left", "at the top left", "in the upper left corner"),
+    "top left": (
+        "in the top left corner",
+        "in the upper left",
+        "at the top left",
+        "in the upper left corner",
+    ),
     "top right": (
         "in the top right corner",
         "in the upper right",
