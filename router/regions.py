@@ -109,29 +109,39 @@ class RegionEncoder(nn.Module):
             query = self.query.weight.expand(len(tokens), 1, -1)
             attended: Tensor = self.attention(query, tokens, tokens, need_weights=False)[0]
             return attended[:, 0]
-        return torch.stack(
+        weights = torch.stack(
             [
-                self._mean_at(features[region], masks[region, 0], level, region, sampler or self._sample)
-                for region in range(len(features))
+                self._weights(mask[0], features.shape[-1], level, region, sampler or self._sample)
+                for region, mask in enumerate(masks)
             ]
         )
+        with torch.autocast(features.device.type, enabled=False):
+            pooled = (features.flatten(2).float() @ weights[..., None]).squeeze(-1)
+        return pooled.to(features.dtype)
 
-    def _mean_at(
-        self, features: Tensor, mask: Tensor, level: int, region: int, sampler: PointSampler
-    ) -> Tensor:
-        """Mean of (C, h, h) features at sampled pixels of one (S, S) mask; zeros for an empty one."""
+    def _weights(self, mask: Tensor, cells: int, level: int, region: int, sampler: PointSampler) -> Tensor:
+        """(h * h,) share of every cell in the mean over sampled pixels of one (S, S) mask.
+
+        The mean of bilinear samples is linear in the features, so that one product with these
+        shares replaces sampling every channel at every pixel. Zeros for an empty mask; outside
+        the grid features count as zero.
+        """
         pixels = mask.nonzero()
+        shares = torch.zeros(cells * cells, device=mask.device)
         if len(pixels) == 0:
-            return features.new_zeros(len(features))
+            return shares
         chosen = sampler(pixels, level, region)
         # The corner of a pixel, not its middle, stands for it: row / S, column / S.
         side = torch.tensor(mask.shape, dtype=torch.float32, device=mask.device)
-        xy = (chosen / side).flip(-1)
-        with torch.autocast(features.device.type, enabled=False):
-            sampled = F.grid_sample(
-                features[None].float(), (2.0 * xy - 1.0)[None, None], mode="bilinear", align_corners=False
-            )
-        return sampled.mean(dim=(0, 2, 3)).to(features.dtype)
+        at = chosen / side * cells - 0.5
+        low = at.floor()
+        for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            corner = low + torch.tensor([row, column], device=mask.device)
+            near = (1 - (at - corner).abs()).prod(dim=1) / len(chosen)
+            inside = ((corner >= 0) & (corner < cells)).all(dim=1)
+            index = (corner[:, 0] * cells + corner[:, 1])[inside].long()
+            shares.index_add_(0, index, near[inside])
+        return shares
 
     def _sample(self, pixels: Tensor, level: int, region: int) -> Tensor:
         count = len(pixels)
