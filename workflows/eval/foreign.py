@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw
 
 from superlink.decoders.artifacts import Boxes, Masks
-from superlink.workflows.eval.outlines import OUTLINES, Outline, RING_HOLE
+from superlink.workflows.eval.outlines import OUTLINES, RING_HOLE, Outline
 
 Program = Literal["matplotlib", "skimage", "svg"]
 PROGRAMS: tuple[Program, ...] = ("matplotlib", "skimage", "svg")
@@ -74,9 +74,8 @@ def draw_foreign(seed: int, program: Program | None = None) -> ForeignPicture:
     """The picture of this seed, by one of three programs."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 404]))
     program = program or PROGRAMS[int(rng.integers(len(PROGRAMS)))]
-    height, width = int(rng.integers(200, 481)), int(rng.integers(200, 641))
-    if rng.random() < 0.3:
-        width = height
+    height = int(rng.integers(200, 481))
+    width = height if rng.random() < 0.3 else int(np.clip(height * rng.uniform(0.6, 1.8), 200, 640))
     paper = PAPERS[int(rng.integers(len(PAPERS)))]
     items = _items(rng, height, width, paper)
     if program == "matplotlib":
@@ -173,7 +172,7 @@ def _matplotlib(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=paper)
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     framed = rng.random() < 0.5
     if framed:
         axes = figure.add_subplot()
@@ -214,7 +213,9 @@ def _matplotlib(
 
 def _skimage(items: list[Item], height: int, width: int, paper: str) -> NDArray[np.uint8]:
     """Index arrays painted on a numpy canvas, without anti-aliasing."""
-    from skimage import draw
+    import skimage.draw
+
+    draw: Any = skimage.draw
 
     canvas = np.empty((height, width, 3), dtype=np.uint8)
     canvas[:] = ImageColor.getrgb(paper)[:3]
@@ -225,9 +226,7 @@ def _skimage(items: list[Item], height: int, width: int, paper: str) -> NDArray[
             under = canvas.copy()
             canvas[rows, columns] = ink
             if item.shape == "ring":
-                rows, columns = draw.disk(
-                    (item.y, item.x), item.radius * RING_HOLE, shape=(height, width)
-                )
+                rows, columns = draw.disk((item.y, item.x), item.radius * RING_HOLE, shape=(height, width))
                 canvas[rows, columns] = under[rows, columns]
             continue
         for loop in item.outline():
@@ -260,8 +259,6 @@ def _svg(items: list[Item], height: int, width: int, paper: str) -> NDArray[np.u
             for loop in item.outline():
                 corners = " ".join(f"{x:.2f},{y:.2f}" for x, y in loop)
                 parts.append(f'<polygon points="{corners}" fill="{item.css}" {stroke}/>')
-    text = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">{"".join(parts)}</svg>'
-    )
+    text = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">{"".join(parts)}</svg>'
     png = bytes(resvg_py.svg_to_bytes(svg_string=text))
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).copy()

@@ -155,13 +155,15 @@ def test_groups_name_absent_classes_too() -> None:
     boxes = scene.boxes({"dragon": (), "thing": scene.objects})
     assert boxes.names == ("dragon", "thing")
     assert set(boxes.labels.tolist()) == {1}
-    assert boxes.size == (224, 224)
+    assert boxes.size == scene.size
     empty = scene.masks({"dragon": ()})
-    assert empty.masks.shape == (0, 224, 224)
+    assert empty.masks.shape == (0, *scene.size)
 
 
-def test_canvases_can_vary_and_need_not_be_square() -> None:
-    config = SceneConfig(vary_canvas=True)
-    sizes = {Scene.generate(seed, config).image().shape for seed in range(30)}
-    assert len(sizes) > 15
-    assert all(224 <= side <= 256 for size in sizes for side in size[:2])
+def test_canvases_vary_by_share() -> None:
+    always = {Scene.generate(seed, SceneConfig(other_canvas=1.0)).size for seed in range(40)}
+    assert len(always) > 35
+    assert any(height > width for height, width in always)
+    assert any(height < width for height, width in always)
+    never = SceneConfig(other_canvas=0.0, height=96, width=128)
+    assert {Scene.generate(seed, never).image().shape for seed in range(10)} == {(96, 128, 3)}

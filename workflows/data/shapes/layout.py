@@ -33,7 +33,7 @@ class SceneConfig:
     shapes: tuple[str, ...] = SHAPES
     colors: tuple[str, ...] = COLOR_NAMES
     effects: float = 1.0  # 0 = clean pictures
-    vary_canvas: bool = False  # sides between these and 8/7 of them, drawn one by one
+    other_canvas: float = 0.3  # share of canvases that are longer, or larger with finer lines
 
 
 @dataclass(slots=True)
@@ -44,6 +44,21 @@ class _Taken:
     layers: list[Layer]
     owner: NDArray[np.int16]  # (H, W) index of the topmost figure, -1 for background
     visible: list[int]
+
+
+def sample_canvas(rng: Generator, config: SceneConfig) -> tuple[int, int]:
+    """(height, width): most often as configured, else one side shortened, or both enlarged.
+
+    Whoever reads pictures scales the longer side down, so both make objects smaller to the eye.
+    """
+    height, width = config.height, config.width
+    if rng.random() >= config.other_canvas:
+        return height, width
+    scale = float(rng.uniform(1.0, 1.15)) if rng.random() < 0.75 else float(rng.uniform(1.15, 1.8))
+    short = float(rng.uniform(0.55, 1.0)) if rng.random() < 0.8 else 1.0
+    if rng.random() < 0.6:
+        return round(height * scale * short), round(width * scale)
+    return round(height * scale), round(width * scale * short)
 
 
 def size_word(relative: float) -> str | None:

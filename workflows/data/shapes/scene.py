@@ -1,7 +1,7 @@
 """Scenes: pictures of coloured shapes whose every box, mask, keypoint and attribute is known.
 
     scene = Scene.generate(7)
-    scene.image()                                             # (224, 224, 3) uint8
+    scene.image()                                             # (H, W, 3) uint8
     scene.boxes({"red circle": scene.select(shape="circle", color="red")})
 
 A scene is a few small numbers; the same ones give the same pixels, so an edited copy
@@ -22,7 +22,7 @@ from superlink.decoders.artifacts import Boxes, Keypoints, Masks
 from superlink.workflows.data.shapes.backgrounds import Background, paint_background, sample_background
 from superlink.workflows.data.shapes.effects import Effects, Pixels, apply_effects, sample_effects
 from superlink.workflows.data.shapes.figures import Figure, geometry
-from superlink.workflows.data.shapes.layout import SceneConfig, sample_figures, size_word
+from superlink.workflows.data.shapes.layout import SceneConfig, sample_canvas, sample_figures, size_word
 from superlink.workflows.data.shapes.people import KEYPOINT_NAMES
 from superlink.workflows.data.shapes.raster import RASTERIZERS, rasterize
 from superlink.workflows.data.shapes.render import paint_figure
@@ -82,9 +82,7 @@ class Scene:
         """The scene of this seed (0 or more); the same seed and config give the same pixels."""
         config = config or SceneConfig()
         rng = np.random.default_rng(np.random.SeedSequence([_WORLD, seed]))
-        height, width = config.height, config.width
-        if config.vary_canvas:
-            height, width = (int(rng.integers(side, side * 8 // 7 + 1)) for side in (height, width))
+        height, width = sample_canvas(rng, config)
         background = sample_background(rng)
         rasterizer = RASTERIZERS[int(rng.choice(len(RASTERIZERS), p=_RASTERIZER_ODDS))]
         return cls(
