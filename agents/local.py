@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Generator, Sequence
@@ -16,6 +17,8 @@ from superlink.router.errors import InputError, ModelError, SuperlinkError
 from superlink.router.generation import stream
 from superlink.router.links import LinkBatch
 from superlink.router.requests import Event, Request
+
+logger = logging.getLogger(__name__)
 
 MAX_CALLS = 16  # of one forward pass
 
@@ -99,7 +102,7 @@ class DecoderWorker:
         future: Future[list[Outcome]] = Future()
         with self._lock:
             self._waiting.append((tuple(calls), future))
-        self._thread.submit(self._drain)
+        self._thread.submit(self._drain).add_done_callback(_report)
         return future
 
     def close(self) -> None:
@@ -124,3 +127,9 @@ class DecoderWorker:
                     for call in group[len(mine) :]
                 ]
                 future.set_result(mine)
+
+
+def _report(drained: Future[None]) -> None:
+    """A defect must not vanish in a thread."""
+    if not drained.cancelled() and (error := drained.exception()) is not None:
+        logger.error("a decoder's worker failed", exc_info=error)

@@ -24,8 +24,6 @@ from superlink.router.messages import ImageArray
 
 MAX_PIXELS = 50_000_000  # decoded 8-bit RGB of this size takes 150 MB
 
-PictureLike = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic]
-
 # Pillow's decoders raise all of these on damaged files.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
@@ -44,7 +42,10 @@ class SourcePicture:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
-def read_picture(picture: PictureLike | SourcePicture) -> SourcePicture:
+PictureLike = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic] | SourcePicture
+
+
+def read_picture(picture: PictureLike) -> SourcePicture:
     """A path, the bytes of a file, a Pillow image or an array as upright RGB.
 
     Arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8 and uint16 over their full range,

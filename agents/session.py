@@ -46,7 +46,7 @@ class Session:
         self,
         text: str,
         *,
-        image: PictureLike | SourcePicture | None = None,
+        image: PictureLike | None = None,
         prompts: Sequence[Prompt] = (),
         refs: Sequence[Artifact] = (),
         threshold: float | None = None,

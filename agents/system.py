@@ -53,7 +53,7 @@ class System:
         self,
         text: str,
         *,
-        image: PictureLike | SourcePicture | None = None,
+        image: PictureLike | None = None,
         prompts: Sequence[Prompt] = (),
         threshold: float | None = None,
         seed: int = 0,
@@ -79,7 +79,7 @@ class System:
         self,
         text: Texts,
         *,
-        image: PictureLike | SourcePicture | None = None,
+        image: PictureLike | None = None,
         prompts: Sequence[Prompt] = (),
         threshold: float | None = None,
         seed: int = 0,
@@ -91,7 +91,7 @@ class System:
         self,
         text: str | Texts,
         *,
-        image: PictureLike | SourcePicture | Images | None = None,
+        image: PictureLike | Images | None = None,
         prompts: Sequence[Prompt] = (),
         threshold: float | None = None,
         seed: int = 0,
@@ -152,9 +152,7 @@ class System:
         self.close()
 
 
-def _paired(
-    text: str | Texts, image: PictureLike | SourcePicture | Images | None
-) -> list[tuple[str, PictureLike | SourcePicture | None]]:
+def _paired(text: str | Texts, image: PictureLike | Images | None) -> list[tuple[str, PictureLike | None]]:
     texts = list(text) if isinstance(text, list | tuple) else None
     images = list(image) if isinstance(image, list | tuple) else None
     if texts is not None and images is not None and len(texts) != len(images):

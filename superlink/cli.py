@@ -81,7 +81,7 @@ def _numbers(text: str, form: str) -> list[float]:
     except ValueError as error:
         raise typer.BadParameter(f"expected {form} in pixels, got {text!r}") from error
     if len(numbers) != form.count(",") + 1:
-        raise typer.BadParameter(f"expected {form} in pixels, got {text!r}")
+        raise typer.BadParameter(f"expected the {form.count(',') + 1} numbers {form} in pixels, got {text!r}")
     return numbers
 
 
@@ -156,14 +156,14 @@ def ask(
             f"name at least one picture and then the instruction, got only {instruction!r}",
             param_hint="IMAGE... INSTRUCTION",
         )
-    prompts = (*map(parse_point, point or ()), *map(parse_box, box or ()))
+    points, boxes = [parse_point(text) for text in point or ()], [parse_box(text) for text in box or ()]
     with one_line_errors(debug=debug):
         question = Question(
             images=tuple(images),
             instruction=instruction,
             model=model,
             engine=engine,
-            prompts=prompts,
+            prompts=(*points, *boxes),
             threshold=threshold,
             seed=seed,
             max_new_tokens=max_new_tokens,

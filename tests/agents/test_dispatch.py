@@ -1,0 +1,192 @@
+"""The dispatcher over an engine that only records what it is given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from superlink.agents.dispatch import Dispatcher, Task
+from superlink.decoders.artifacts import Boxes, Text
+from superlink.decoders.contract import Call, Failure, Outcome, Result, Route
+from superlink.router.links import SuperLink
+from superlink.router.tokens import RoutingToken
+
+DET = RoutingToken(text="[DET]", decoder="finder", table="det", num_links=2)
+SEG = RoutingToken(text="[SEG]", decoder="finder", table="det", num_links=2)
+GEN = RoutingToken(text="[GEN]", decoder="painter", table="gen", num_links=3)
+ODD = RoutingToken(text="[ODD]", decoder="nobody", table="odd", num_links=1)
+PICTURE = np.zeros((4, 4, 3), np.uint8)
+
+
+class RecordingEngine:
+    """Answers with the phrases of each call, at once or when told to."""
+
+    def __init__(self, *, at_once: bool = True) -> None:
+        finder = SimpleNamespace(
+            name="finder",
+            gather=True,
+            needs_image=True,
+            routes=(Route(token=DET, returns=Boxes), Route(token=SEG, returns=Boxes)),
+        )
+        painter = SimpleNamespace(
+            name="painter", gather=False, needs_image=False, routes=(Route(token=GEN, returns=Text),)
+        )
+        self.decoders: Any = (finder, painter)
+        self.at_once = at_once
+        self.submitted: list[tuple[str, list[Call]]] = []
+        self.futures: list[Future[list[Outcome]]] = []
+
+    def submit(self, decoder: str, calls: Sequence[Call]) -> Future[list[Outcome]]:
+        self.submitted.append((decoder, list(calls)))
+        self.futures.append(Future())
+        if self.at_once:
+            self.finish(len(self.futures) - 1)
+        return self.futures[-1]
+
+    def finish(self, number: int) -> None:
+        calls = self.submitted[number][1]
+        self.futures[number].set_result(
+            [Result(call_id=call.id, artifact=Text(text="+".join(call.names))) for call in calls]
+        )
+
+
+def link(token: RoutingToken, phrase: str, position: int = 0) -> SuperLink:
+    return SuperLink(
+        token=token, embeddings=torch.zeros(token.num_links, 8), phrase=phrase, position=position
+    )
+
+
+def words(outcomes: Sequence[Outcome]) -> list[str]:
+    return [
+        outcome.artifact.text if isinstance(outcome, Result) and isinstance(outcome.artifact, Text) else "-"
+        for outcome in outcomes
+    ]
+
+
+def test_links_of_one_token_are_one_call_and_all_replies_are_one_submission() -> None:
+    engine = RecordingEngine()
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE), Task(image=PICTURE)])
+    for row, token, phrase in [(0, DET, "cat"), (0, SEG, "dog"), (1, DET, "bird"), (0, DET, "fox")]:
+        dispatcher.link(row, link(token, phrase))
+    assert engine.submitted == []
+    dispatcher.finish()
+    ((decoder, calls),) = engine.submitted
+    assert decoder == "finder"
+    assert [(call.id, call.names) for call in calls] == [
+        ("finder.0", ("cat", "fox")),
+        ("finder.1", ("dog",)),
+        ("finder.0", ("bird",)),
+    ]
+    assert words(dispatcher.outcomes(0)) == ["cat+fox", "dog"]
+    assert words(dispatcher.outcomes(1)) == ["bird"]
+
+
+def test_a_decoder_that_does_not_gather_starts_while_the_reply_is_written() -> None:
+    engine = RecordingEngine()
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE)])
+    dispatcher.link(0, link(DET, "cat"))
+    dispatcher.link(0, link(GEN, "a house"))
+    assert [decoder for decoder, _ in engine.submitted] == ["painter"]
+    dispatcher.link(0, link(GEN, "a tree"))
+    dispatcher.finish()
+    assert words(dispatcher.outcomes(0)) == ["cat", "a house", "a tree"]
+    assert [call.id for _, calls in engine.submitted for call in calls] == [
+        "painter.0",
+        "painter.1",
+        "finder.0",
+    ]
+
+
+def test_outcomes_keep_reply_order_whatever_finishes_first() -> None:
+    engine = RecordingEngine(at_once=False)
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE)])
+    for phrase in ("first", "second", "third"):
+        dispatcher.link(0, link(GEN, phrase))
+    dispatcher.finish()
+    for number in (2, 0, 1):
+        engine.finish(number)
+    assert words(dispatcher.outcomes(0)) == ["first", "second", "third"]
+
+
+def test_what_is_late_fails_alone() -> None:
+    engine = RecordingEngine(at_once=False)
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE, deadline=time.monotonic() + 0.05)])
+    dispatcher.link(0, link(GEN, "quick"))
+    dispatcher.link(0, link(GEN, "slow"))
+    dispatcher.finish()
+    engine.finish(0)
+    quick, slow = dispatcher.outcomes(0)
+    assert words([quick]) == ["quick"]
+    assert isinstance(slow, Failure)
+    assert (slow.call_id, slow.kind) == ("painter.1", "timeout")
+
+
+def test_a_cancelled_call_is_a_failure() -> None:
+    engine = RecordingEngine(at_once=False)
+    dispatcher = Dispatcher(engine, [Task()])
+    dispatcher.link(0, link(GEN, "a house"))
+    engine.futures[0].cancel()
+    (outcome,) = dispatcher.outcomes(0)
+    assert isinstance(outcome, Failure)
+    assert outcome.kind == "cancelled"
+
+
+def test_without_a_picture_only_the_decoders_that_look_fail() -> None:
+    engine = RecordingEngine()
+    dispatcher = Dispatcher(engine, [Task()])
+    dispatcher.link(0, link(DET, "cat"))
+    dispatcher.link(0, link(GEN, "a house"))
+    dispatcher.finish()
+    blind, painted = dispatcher.outcomes(0)
+    assert isinstance(blind, Failure)
+    assert (blind.kind, "picture" in blind.error) == ("input", True)
+    assert words([painted]) == ["a house"]
+    assert [decoder for decoder, _ in engine.submitted] == ["painter"]
+
+
+def test_a_token_that_nobody_answers_is_a_failure_of_its_own() -> None:
+    dispatcher = Dispatcher(RecordingEngine(), [Task(image=PICTURE)])
+    dispatcher.link(0, link(ODD, "what"))
+    dispatcher.link(0, link(DET, "cat"))
+    dispatcher.finish()
+    odd, found = dispatcher.outcomes(0)
+    assert isinstance(odd, Failure)
+    assert odd.call_id == "nobody.0"
+    assert "[DET]" in odd.error
+    assert words([found]) == ["cat"]
+
+
+def test_calls_carry_what_the_question_said() -> None:
+    engine = RecordingEngine()
+    ref = Text(text="earlier")
+    task = Task(image=PICTURE, image_id="abc", inputs=(ref,), seed=7, threshold=0.25)
+    dispatcher = Dispatcher(engine, [task])
+    dispatcher.link(0, link(DET, "cat"))
+    dispatcher.finish()
+    ((_, (call,)),) = engine.submitted
+    assert call.image is PICTURE
+    assert (call.image_id, call.inputs, call.seed, call.threshold) == ("abc", (ref,), 7, 0.25)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from([DET, SEG, GEN])), max_size=12))
+def test_every_link_reaches_its_decoder_once_in_reading_order(script: list[tuple[int, RoutingToken]]) -> None:
+    engine = RecordingEngine()
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE)] * 3)
+    for number, (row, token) in enumerate(script):
+        dispatcher.link(row, link(token, f"{row}:{number}"))
+    dispatcher.finish()
+    for row in range(3):
+        said = [f"{row}:{n}" for n, (place, _) in enumerate(script) if place == row]
+        groups = [text.split("+") for text in words(dispatcher.outcomes(row))]
+        assert sorted(name for group in groups for name in group) == sorted(said)
+        assert [group[0] for group in groups] == sorted((g[0] for g in groups), key=said.index)
+        for group in groups:
+            assert group == sorted(group, key=said.index)
