@@ -6,7 +6,7 @@ Nothing here imports torch, so that the command line can list recipes in no time
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -137,3 +137,12 @@ class TrainConfig:
                 return index, step
             step -= stage.steps
         raise InputError(f"run {self.name!r} has {self.steps} steps, asked for one {step} steps later")
+
+    def shortened(self, steps: int) -> TrainConfig:
+        """The same run in about `steps` steps: every stage, and its warm-up, in proportion."""
+        factor = steps / self.steps
+        stages = tuple(
+            replace(stage, steps=max(1, round(stage.steps * factor)), warmup=round(stage.warmup * factor))
+            for stage in self.stages
+        )
+        return replace(self, stages=stages)

@@ -89,8 +89,20 @@ class StepBatches(torch.utils.data.Dataset[list[Sample]]):
         samples = [self.mixture[position] for position in positions]
         if self.text_only:
             samples = [without_pictures(sample) for sample in samples]
-        # Stable sort: rows with and without pictures differ much in length, and padding costs time.
-        return sorted(samples, key=lambda sample: not any(m.images for m in sample.conversation))
+        # Rows of one micro-batch are padded to the longest: neighbours should be alike.
+        return sorted(samples, key=_length)
+
+
+def _length(sample: Sample) -> tuple[bool, int]:
+    """With pictures or without, then characters."""
+    messages = sample.conversation
+    return not any(message.images for message in messages), sum(len(message.text) for message in messages)
+
+
+def _length(sample: Sample) -> tuple[int, int]:
+    """Pictures, then characters: close to the length of the encoded row."""
+    messages = sample.conversation
+    return -sum(len(message.images) for message in messages), -sum(len(message.text) for message in messages)
 
 
 def _as_is(samples: list[Sample]) -> list[Sample]:

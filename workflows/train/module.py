@@ -7,13 +7,13 @@ sample of a batch asks for is not run at all.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from superlink.decoders.contract import Decoder, DecoderConfig
+from superlink.decoders.contract import Decoder
 from superlink.router.batch import RouterBatch, RouterOutput, RowLink
 from superlink.router.encoding import encode
 from superlink.router.errors import LinkError
@@ -46,6 +46,13 @@ class JointBatch:
     sources: tuple[str, ...]
 
 
+@runtime_checkable
+class HasImageSide(Protocol):
+    """A decoder that can see pictures at another side than its config says."""
+
+    image_side: int | None  # pixels; None = the config's
+
+
 class JointModule(nn.Module):
     """A router, its decoders, and what turns samples into their inputs."""
 
@@ -70,9 +77,11 @@ class JointModule(nn.Module):
         return (LANGUAGE, *terms)
 
     def set_image_side(self, side: int | None) -> None:
-        """Let decoders that scale pictures scale them to another side; None = as they are configured."""
-        for name, config in self.configs.items():
-            self.decoder(name).config = config if side is None else _at_side(config, side)
+        """Let decoders that can see pictures at another side do so; None = as they are configured."""
+        for name in self.decoders:
+            decoder = self.decoder(name)
+            if isinstance(decoder, HasImageSide):
+                decoder.image_side = side
 
     def decoder(self, name: str) -> Decoder[Any, Any]:
         decoder = self.decoders[name]
@@ -97,7 +106,8 @@ class JointModule(nn.Module):
         last = []
         for row, sample in enumerate(samples):
             last.append(len(last_tokens(sample, self.tokens)))
-            if decode:
+            # Neither picture nor target: the words of an answer are learned without its decoders.
+            if decode and (sample.image is not None or sample.targets):
                 for planned in plan_calls(sample, self.configs, self.tokens, salt=salt):
                     by_decoder.setdefault(planned.decoder, []).append((row, planned))
         counts = {LANGUAGE: float((rows.labels[:, 1:] != -100).sum())}
@@ -169,13 +179,6 @@ class JointModule(nn.Module):
                 )
             made.append(replace(empty, embeddings=links[index].embeddings, position=links[index].position))
         return tuple(made)
-
-
-def _at_side(config: DecoderConfig, side: int) -> DecoderConfig:
-    if not is_dataclass(config) or not {"shortest", "longest"} <= {field.name for field in fields(config)}:
-        return config
-    changed: DecoderConfig = replace(config, shortest=side, longest=side)
-    return changed
 
 
 def _last_message_links(links: Sequence[RowLink], wanted: int, source: str) -> Sequence[RowLink]:

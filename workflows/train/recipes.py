@@ -1,0 +1,215 @@
+"""Recipes: functions that return a whole run. `superlink train NAME` calls them.
+
+A variant is a `dataclasses.replace` of one of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from superlink.decoders.grounding_dino import GroundingDinoConfig
+from superlink.router.config import RouterConfig, TokenIds
+from superlink.router.tokenizer import END, START, RouterTokenizer
+from superlink.router.tokens import PAD, SPECIAL_TOKENS
+from superlink.workflows.data.shapes import SceneConfig
+from superlink.workflows.data.shapes_samples import ShapesMix, ShapesSamples, TextSamples, corpus
+from superlink.workflows.train.config import Source, Stage, TrainConfig
+from superlink.workflows.train.systems import FreshSystem
+
+ENDLESS = 1 << 40  # samples of a procedural source
+
+# Pictures are dear: most of them go to what only pictures teach. Words alone teach the rest.
+SEEING = ShapesMix(
+    detect=0.45,
+    ground=0.12,
+    segment=0.16,
+    mixed=0.10,
+    nothing=0.01,
+    partial=0.02,
+    chat=0.02,
+    region=0.07,
+    dialogue=0.05,
+    open_share=0.02,
+)
+
+
+def shapes_tiny() -> TrainConfig:
+    """The embedded `tiny` family: words first, then everything at 128 pixels, then at 224."""
+    return TrainConfig(
+        name="shapes-tiny",
+        system=shapes_system(
+            "tiny",
+            vocabulary=2048,
+            router={"width": 192, "layers": 4, "heads": 6, "vision_width": 128, "vision_layers": 3},
+            detector=tiny_detector(),
+        ),
+        stages=(
+            Stage(
+                name="words", steps=1000, mixture=(words(),), lr=2e-3, warmup=100, floor=0.3,
+                global_batch=128, micro_batch=16, text_only=True,
+                trainable=("router.llm.*", "router.queries.*"),
+            ),
+            Stage(
+                name="joint-128", steps=2600, mixture=(pictures(128), words()), lr=7e-4, warmup=100,
+                floor=0.5, image_side=128,
+            ),
+            Stage(
+                name="joint-224", steps=1800, mixture=(pictures(224), words()), lr=4.5e-4, warmup=50,
+                floor=0.02,
+            ),
+        ),
+        global_batch=32,
+        micro_batch=8,
+        workers=2,
+        autocast=True,
+        clip=1.0,
+        # Losses of a detector are sums over layers and terms; at full weight they would drown the
+        # language loss in the weights that both share.
+        loss_weights={"grounding_dino": 0.1},
+        validation=(held_out(224),),
+        validation_samples=64,
+        log_every=20,
+        eval_every=500,
+        checkpoint_every=200,
+    )  # fmt: skip
+
+
+def shapes_smoke() -> TrainConfig:
+    """About a minute on a laptop: every stage of a real run, a few steps each. It learns next to nothing."""
+    tiny = shapes_tiny()
+    lengths = {"words": 20, "joint-128": 10, "joint-224": 4}
+    stages = tuple(
+        replace(stage, steps=lengths[stage.name], warmup=2, global_batch=4) for stage in tiny.stages
+    )
+    return replace(
+        tiny,
+        name="shapes-smoke",
+        system=shapes_system(
+            "smoke",
+            vocabulary=512,
+            router={"width": 32, "layers": 2, "heads": 2, "vision_width": 32, "vision_layers": 3},
+            detector=replace(tiny_detector(), d_model=32, norm_groups=8, num_queries=12, mask_dim=16),
+        ),
+        stages=stages,
+        validation_samples=4,
+        log_every=2,
+        eval_every=10,
+        checkpoint_every=10,
+    )
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "shapes-tiny": shapes_tiny,
+    "shapes-smoke": shapes_smoke,
+}
+
+
+def words(weight: float = 1.0) -> Source:
+    """Conversations without pictures."""
+    return Source(name="words", open=partial(TextSamples, ENDLESS), weight=weight)
+
+
+def pictures(side: int, weight: float = 1.0, *, mix: ShapesMix | None = None) -> Source:
+    """Conversations about scenes of `side` pixels."""
+    scenes = SceneConfig(height=side, width=side)
+    opened = partial(ShapesSamples, ENDLESS, mix=mix or SEEING, scenes=scenes, masks=True)
+    return Source(name=f"shapes-{side}", open=opened, weight=weight)
+
+
+def held_out(side: int) -> Source:
+    """Scenes and wordings that no training source draws."""
+    scenes = SceneConfig(height=side, width=side)
+    return Source(name="held-out", open=partial(ShapesSamples, 100_000, split="heldout", scenes=scenes))
+
+
+def tiny_detector() -> GroundingDinoConfig:
+    """Grounding DINO for two CPU cores: a small ConvNeXt, few queries, every cell of the mask map."""
+    return GroundingDinoConfig(
+        backbone={
+            "model_type": "convnext",
+            "depths": [1, 2, 3, 1],
+            "hidden_sizes": [32, 64, 128, 192],
+            "out_features": ["stage1", "stage2", "stage3", "stage4"],
+        },
+        d_model=128,
+        norm_groups=8,
+        num_queries=40,
+        num_feature_levels=3,
+        encoder_layers=2,
+        encoder_heads=4,
+        encoder_ffn_dim=256,
+        encoder_points=2,
+        decoder_layers=3,
+        decoder_heads=4,
+        decoder_ffn_dim=256,
+        decoder_points=4,
+        dropout=0.0,
+        fusion_droppath=0.0,
+        mask_dim=48,
+        fusion_scale=0.1,
+        class_prior=0.01,
+        shortest=224,
+        longest=224,
+        square=True,
+        num_points=None,
+        encoder_masks=False,
+        dn_number=20,
+        dn_groups=3,
+    )
+
+
+def shapes_system(
+    name: str, *, vocabulary: int, router: dict[str, int], detector: GroundingDinoConfig
+) -> FreshSystem:
+    """A router with one square tile and its detector, with words learned from the shapes world.
+
+    Args:
+        vocabulary: ids of the tokenizer.
+        router: width, layers and heads of the language model; vision_width and vision_layers.
+    """
+    tokenizer = shapes_tokenizer(vocabulary)
+    decoders = (detector,)
+    return FreshSystem(
+        name=name,
+        router=RouterConfig(
+            vision={
+                "hidden_size": router["vision_width"],
+                "intermediate_size": 2 * router["vision_width"],
+                "num_hidden_layers": router["vision_layers"],
+                "num_attention_heads": router["vision_width"] // 32,
+                "image_size": 224,
+                "patch_size": 28,
+            },
+            llm={
+                "vocab_size": tokenizer.size,
+                "hidden_size": router["width"],
+                "intermediate_size": 3 * router["width"],
+                "num_hidden_layers": router["layers"],
+                "num_attention_heads": router["heads"],
+                "num_key_value_heads": router["heads"],
+                "max_position_embeddings": 2048,
+                "tie_word_embeddings": True,
+            },
+            tokens=tuple(route.token for decoder in decoders for route in decoder.routes),
+            token_ids=TokenIds(
+                pad=tokenizer.id_of(PAD),
+                bos=tokenizer.id_of(START),
+                eos=tokenizer.id_of(END),
+                special={text: tokenizer.id_of(text) for text in SPECIAL_TOKENS},
+            ),
+            bridge="mlp2x_gelu",
+            vision_layer=-1,
+            tiling="square",
+            max_tiles=1,
+            freeze_vision=False,
+        ),
+        decoders=decoders,
+        tokenizer=tokenizer,
+    )
+
+
+def shapes_tokenizer(vocabulary: int, texts: Sequence[str] | None = None) -> RouterTokenizer:
+    """Byte-level BPE of the shapes world's words; the same one on every machine."""
+    return RouterTokenizer.train(corpus(20_000) if texts is None else texts, vocabulary)
