@@ -26,6 +26,7 @@ def broken_rules(root: Path) -> list[str]:
         *_sizes(root, files),
         *_machine_paths(root, files),
         *_packages(root),
+        *_package_data(root, files),
         *_type_links(root),
         *_long_files(root, files),
     ]
@@ -92,6 +93,22 @@ def _packages(root: Path) -> list[str]:
     ]
     broken += [f"{path}/__init__.py is missing" for path in found.values() if not _has_init(root / path)]
     return broken
+
+
+def _package_data(root: Path, files: list[str]) -> list[str]:
+    """Every other file inside a package is covered by package-data, or the wheel would lack it."""
+    text = (root / "pyproject.toml").read_text()
+    section = text.split("[tool.setuptools.package-data]")[1].split("\n[")[0]
+    folders = dict(re.findall(r'^"(superlink[\w.]*)" = "([\w/]+)"$', text, re.MULTILINE))
+    covered: set[Path] = set()
+    for name, globs in re.findall(r'^"?([\w.]+)"? = (\[.*?\])', section, re.MULTILINE | re.DOTALL):
+        for glob in ast.literal_eval(globs):
+            covered.update((root / folders[name]).glob(glob))
+    return [
+        f"{name} is in no wheel; add it to package-data in pyproject.toml"
+        for name in files
+        if name.split("/")[0] in PACKAGES and not name.endswith(".py") and root / name not in covered
+    ]
 
 
 def _has_init(folder: Path) -> bool:
