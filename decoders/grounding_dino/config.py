@@ -98,6 +98,7 @@ class GroundingDinoConfig(DecoderConfig):
     layer_norm_eps: float = 1e-5
     temperature: int = 20  # of the sine encoding of picture positions
     mask_dim: int = 256
+    mask_hidden: int | None = None  # width of the mask branch; None: d_model
     fusion_scale: float = 1e-4  # initial weight of what fusion adds; larger when training from scratch
     # None: class logits are bare dot products, as published. A probability: they get a learned
     # scale and a learned bias that starts there (0.01 when training from scratch).
@@ -136,8 +137,14 @@ class GroundingDinoConfig(DecoderConfig):
                 f"{self.backbone.get('out_features')!r} give {levels} encoder levels "
                 f"({'the first is for masks' if self.mask_dim else 'mask_dim is 0'})"
             )
-        if self.d_model % self.norm_groups or self.d_model % 4:
-            raise ModelError(f"d_model {self.d_model} must be a multiple of 4 and of norm_groups {self.norm_groups}")
+        if self.d_model % 4:
+            raise ModelError(f"d_model is {self.d_model}, it must be a multiple of 4")
+        for field_name in ("d_model", "mask_hidden"):
+            width = getattr(self, field_name)
+            if width is not None and width % self.norm_groups:
+                raise ModelError(
+                    f"{field_name} is {width}, it must be a multiple of norm_groups {self.norm_groups}"
+                )
 
     def build(self, link_dim: int) -> GroundingDinoDecoder:
         from superlink.decoders.grounding_dino.decoder import GroundingDinoDecoder

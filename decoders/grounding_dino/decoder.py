@@ -28,7 +28,13 @@ from superlink.decoders.grounding_dino.losses import (
     mask_loss_terms,
 )
 from superlink.decoders.grounding_dino.matching import match
-from superlink.decoders.grounding_dino.model import ClassEmbed, Detection, Detector, float32_boxes, start_at_reference
+from superlink.decoders.grounding_dino.model import (
+    ClassEmbed,
+    Detection,
+    Detector,
+    float32_boxes,
+    start_at_reference,
+)
 from superlink.decoders.grounding_dino.noise import Noise, SeededNoise
 from superlink.decoders.grounding_dino.serving import answer, chosen_items
 from superlink.decoders.letterbox import Letterbox, common_frame, round_up, stack_pictures
@@ -66,7 +72,9 @@ class LayerOutputs:
     def part(self, start: int, stop: int | None) -> LayerOutputs:
         """Queries `start` to `stop`."""
         span = slice(start, stop)
-        return LayerOutputs(states=self.states[:, :, span], logits=self.logits[:, :, span], boxes=self.boxes[:, :, span])
+        return LayerOutputs(
+            states=self.states[:, :, span], logits=self.logits[:, :, span], boxes=self.boxes[:, :, span]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -118,7 +126,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             calls=tuple(calls),
             routes=tuple(self.route(call) for call in calls),
             letterboxes=tuple(boxes),
-            pixels=pixels.to(device),
+            pixels=pixels.to(device).contiguous(memory_format=torch.channels_last),
             valid=valid.to(device),
             targets=None if targets is None else targets_in_frame(calls, targets, boxes, frame, device),
             noise=noise,
@@ -185,6 +193,9 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             )
             features = outputs.mask_features
             if features is not None and any(masks is not None for masks in targets.masks):
+                if not self.config.encoder_masks:
+                    stages = [stage for stage in stages if stage.suffix != "_enc"]
+                    matched = Matched.of(stages, targets.sizes, outputs.class_mask.device)
                 embeddings = self._mask_embeddings(outputs, stages, matched)
                 terms |= mask_loss_terms(
                     stages, matched, embeddings, features.float(), targets, self.config, noise
@@ -198,7 +209,12 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         logits = torch.cat([layers.logits, proposals.logits[None]])
         boxes = torch.cat([layers.boxes, proposals.boxes[None]])
         pairs = match(
-            logits, boxes, targets.labels, targets.boxes, costs=self.config.costs, alpha=self.config.focal_alpha
+            logits,
+            boxes,
+            targets.labels,
+            targets.boxes,
+            costs=self.config.costs,
+            alpha=self.config.focal_alpha,
         )
         last = len(layers.logits) - 1
         order = [last, *range(last), last + 1]
@@ -225,7 +241,9 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             for at in [last, *range(last)]
         ]
 
-    def _mask_embeddings(self, outputs: DetectionOutputs, stages: Sequence[Stage], matched: Matched) -> list[Tensor]:
+    def _mask_embeddings(
+        self, outputs: DetectionOutputs, stages: Sequence[Stage], matched: Matched
+    ) -> list[Tensor]:
         """Of the matched queries of each stage; those of the proposals come from the query table."""
         last = len(outputs.layers.states) - 1
         found = []
@@ -257,7 +275,10 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
                 f"loss_giou{suffix}": config.weights.giou,
             }
             if config.mask_dim and (config.encoder_masks or suffix != "_enc"):
-                weights |= {f"loss_mask{suffix}": config.weights.mask, f"loss_dice{suffix}": config.weights.dice}
+                weights |= {
+                    f"loss_mask{suffix}": config.weights.mask,
+                    f"loss_dice{suffix}": config.weights.dice,
+                }
         return weights
 
     @torch.no_grad()
@@ -266,7 +287,9 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         prob = outputs.layers.logits[-1].sigmoid().cpu().numpy()
         boxes = outputs.layers.boxes[-1].cpu().double().numpy()
         for row, (call, route, box) in enumerate(zip(inputs.calls, inputs.routes, inputs.letterboxes)):
-            items = chosen_items(prob[row, :, : len(call.links)], boxes[row], call, route, box.size, self.config)
+            items = chosen_items(
+                prob[row, :, : len(call.links)], boxes[row], call, route, box.size, self.config
+            )
             masks = None
             if route.returns is Masks:
                 masks = box.masks_to_picture(self.mask_maps(outputs, row, items.queries), stride=4)
@@ -284,7 +307,9 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         index = torch.as_tensor(queries, device=outputs.mask_features.device)
         with torch.autocast(index.device.type, enabled=False):
             embeddings = self.mask_embed(outputs.layers.states[-1][row, index].float())
-            return mask_logits(embeddings, torch.zeros_like(index), outputs.mask_features[row : row + 1].float())
+            return mask_logits(
+                embeddings, torch.zeros_like(index), outputs.mask_features[row : row + 1].float()
+            )
 
 
 def targets_in_frame(
@@ -300,7 +325,9 @@ def targets_in_frame(
     labels, boxes, masks = [], [], []
     for call, target, box in zip(calls, targets, letterboxes):
         if not isinstance(target, (Boxes, Masks)):
-            raise DataError(f"call {call.id!r} needs Boxes or Masks as its target, got {type(target).__name__}")
+            raise DataError(
+                f"call {call.id!r} needs Boxes or Masks as its target, got {type(target).__name__}"
+            )
         if len(target) and int(target.labels.max()) >= len(call.links):
             raise DataError(
                 f"call {call.id!r} has {len(call.links)} links, but a target is labelled {int(target.labels.max())}"
@@ -308,7 +335,9 @@ def targets_in_frame(
         if target.size != box.size:
             raise DataError(f"call {call.id!r}: picture of {box.size}, target for one of {target.size}")
         height, width = box.size
-        xyxy = torch.as_tensor(target.xyxy, dtype=torch.float32) / torch.tensor([width, height, width, height])
+        xyxy = torch.as_tensor(target.xyxy, dtype=torch.float32) / torch.tensor(
+            [width, height, width, height]
+        )
         low, high = xyxy[:, :2], xyxy[:, 2:]
         labels.append(torch.as_tensor(target.labels, dtype=torch.long, device=device))
         boxes.append(torch.cat([(low + high) / 2, high - low], -1).to(device))

@@ -18,7 +18,13 @@ from superlink.decoders.grounding_dino.boxes import giou, to_xyxy
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
 from superlink.decoders.grounding_dino.matching import Pairs
 from superlink.decoders.grounding_dino.noise import Noise
-from superlink.decoders.grounding_dino.points import choose_points, draw_points, mask_terms, sample, sample_rows
+from superlink.decoders.grounding_dino.points import (
+    choose_points,
+    draw_points,
+    mask_terms,
+    sample,
+    sample_rows,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,7 +99,9 @@ def focal(logits: Tensor, positive: Tensor, mask: Tensor, *, alpha: float, gamma
     return (balance * entropy * wrong**gamma * mask).sum()
 
 
-def class_term(stage: Stage, picture: Tensor, query: Tensor, label: Tensor, class_mask: Tensor, alpha: float) -> Tensor:
+def class_term(
+    stage: Stage, picture: Tensor, query: Tensor, label: Tensor, class_mask: Tensor, alpha: float
+) -> Tensor:
     positive = torch.zeros_like(stage.logits)
     positive[picture, query, label] = 1.0
     mask = class_mask[:, None, :]
@@ -169,7 +177,8 @@ def mask_logits(embeddings: Tensor, picture: Tensor, features: Tensor) -> Tensor
     order = picture.argsort(stable=True)
     counts = torch.bincount(picture, minlength=len(features)).tolist()
     parts = [
-        part @ own.flatten(1) for part, own in zip(embeddings[order].split(counts), features.to(embeddings.dtype))
+        part @ own.flatten(1)
+        for part, own in zip(embeddings[order].split(counts), features.to(embeddings.dtype))
     ]
     back = order.argsort()
     return torch.cat(parts)[back].unflatten(1, features.shape[-2:])

@@ -91,7 +91,11 @@ class Detector(nn.Module):
         self.query_position_embeddings = nn.Embedding(config.num_queries, width)
         if config.mask_dim:
             self.mask_branch = MaskBranch(
-                self.pyramid.mask_width, width, config.mask_dim, groups=config.norm_groups
+                self.pyramid.mask_width,
+                width,
+                config.mask_hidden or width,
+                config.mask_dim,
+                groups=config.norm_groups,
             )
             self.mask_embed = GroundingDinoMLPPredictionHead(width, width, config.mask_dim, 3)
         initialise(self, config)
@@ -191,5 +195,3 @@ def _start_on_rays(attention: GroundingDinoMultiscaleDeformableAttention) -> Non
         attention.sampling_offsets.bias.copy_(offsets.flatten())
     nn.init.zeros_(attention.attention_weights.weight)
     nn.init.zeros_(attention.attention_weights.bias)
-
-

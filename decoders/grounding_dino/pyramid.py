@@ -16,6 +16,7 @@ from transformers import AutoBackbone, AutoConfig
 from transformers.models.grounding_dino.modeling_grounding_dino import GroundingDinoSinePositionEmbedding
 
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
+from superlink.decoders.grounding_dino.mask_branch import PlainGroupNorm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,7 +93,7 @@ class PyramidBuilder(nn.Module):
                 if extra < 0
                 else nn.Conv2d(source, config.d_model, 3, stride=2, padding=1)
             )
-            projections.append(nn.Sequential(conv, nn.GroupNorm(config.norm_groups, config.d_model)))
+            projections.append(nn.Sequential(conv, PlainGroupNorm(config.norm_groups, config.d_model)))
         self.input_proj_vision = nn.ModuleList(projections)
         self.level_embed = nn.Parameter(torch.randn(config.num_feature_levels, config.d_model))
 
@@ -102,7 +103,9 @@ class PyramidBuilder(nn.Module):
         mask_stage = stages.pop(0) if self.mask_width else None
         maps: list[Tensor] = []
         for level, project in enumerate(self.input_proj_vision):
-            source = stages[level] if level < len(stages) else stages[-1] if level == len(stages) else maps[-1]
+            source = (
+                stages[level] if level < len(stages) else stages[-1] if level == len(stages) else maps[-1]
+            )
             maps.append(project(source))
         shapes = tuple((int(one.shape[-2]), int(one.shape[-1])) for one in maps)
         padded = not bool(valid.all())

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from superlink.decoders.artifacts import Artifact, BoolArray, Boxes, FloatArray, IntArray, Keypoints, Masks, Origin
+from superlink.decoders.artifacts import (
+    Artifact,
+    BoolArray,
+    Boxes,
+    FloatArray,
+    IntArray,
+    Keypoints,
+    Masks,
+    Origin,
+)
 from superlink.decoders.contract import Call, Route
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
 from superlink.decoders.grounding_dino.results import keep_top, merge_doubles, overlapping, tight_boxes
@@ -28,7 +37,10 @@ class Items:
 
     def take(self, index: NDArray[np.int64] | BoolArray) -> Items:
         return Items(
-            xyxy=self.xyxy[index], scores=self.scores[index], labels=self.labels[index], queries=self.queries[index]
+            xyxy=self.xyxy[index],
+            scores=self.scores[index],
+            labels=self.labels[index],
+            queries=self.queries[index],
         )
 
 
@@ -83,7 +95,12 @@ def answer(items: Items, masks: BoolArray | None, call: Call, size: Size, decode
     origin = Origin(source=call.image_id, decoder=decoder)
     if masks is None:
         return Boxes(
-            xyxy=items.xyxy, scores=items.scores, labels=items.labels, names=call.names, size=size, origin=origin
+            xyxy=items.xyxy,
+            scores=items.scores,
+            labels=items.labels,
+            names=call.names,
+            size=size,
+            origin=origin,
         )
     filled = masks.reshape(len(masks), -1).any(1)
     items, masks = items.take(filled), masks[filled]

@@ -31,7 +31,9 @@ class LinkEncoder(nn.Module):
         super().__init__()
         layer_config = config.layer_config()
         self.d_model = config.d_model
-        self.layers = nn.ModuleList(GroundingDinoEncoderLayer(layer_config) for _ in range(config.encoder_layers))
+        self.layers = nn.ModuleList(
+            GroundingDinoEncoderLayer(layer_config) for _ in range(config.encoder_layers)
+        )
 
     def forward(self, pyramid: Pyramid, classes: Tensor, class_mask: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, d) classes and (B, K) bool -> cells (B, S, d) and classes (B, K, d)."""
@@ -88,7 +90,9 @@ class LinkDecoder(nn.Module):
         super().__init__()
         layer_config = config.layer_config()
         self.d_model = config.d_model
-        self.layers = nn.ModuleList(GroundingDinoDecoderLayer(layer_config) for _ in range(config.decoder_layers))
+        self.layers = nn.ModuleList(
+            GroundingDinoDecoderLayer(layer_config) for _ in range(config.decoder_layers)
+        )
         self.layer_norm = nn.LayerNorm(config.d_model, config.layer_norm_eps)
         self.reference_points_head = GroundingDinoMLPPredictionHead(
             2 * config.d_model, config.d_model, config.d_model, 2
@@ -138,4 +142,6 @@ class LinkDecoder(nn.Module):
 
 def additive(blocked: Tensor) -> Tensor:
     """A bool mask as a float one to add to attention scores."""
-    return torch.zeros(blocked.shape, device=blocked.device).masked_fill(blocked, torch.finfo(torch.float32).min)
+    return torch.zeros(blocked.shape, device=blocked.device).masked_fill(
+        blocked, torch.finfo(torch.float32).min
+    )
