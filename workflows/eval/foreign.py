@@ -103,6 +103,8 @@ def _items(rng: Generator, height: int, width: int, paper: str) -> list[Item]:
             if any(np.hypot(x - o.x, y - o.y) < (radius + o.radius) * 1.1 for o in items):
                 continue
             shape = str(rng.choice(list(OUTLINES)))
+            line = edge_line if shape != "person" else 0.0  # it would hide the thin limbs
+            edge = "white" if paper in ("black", "navy") else "black"
             items.append(
                 Item(
                     shape=shape,
@@ -112,8 +114,8 @@ def _items(rng: Generator, height: int, width: int, paper: str) -> list[Item]:
                     y=y,
                     radius=radius,
                     rotation=_rotation(rng, shape),
-                    edge=("white" if paper in ("black", "navy") else "black") if edged else None,
-                    line=edge_line,
+                    edge=edge if edged and 0 < line <= radius / 9 else None,
+                    line=line,
                 )
             )
             break
@@ -232,7 +234,7 @@ def _skimage(items: list[Item], height: int, width: int, paper: str) -> NDArray[
         for loop in item.outline():
             rows, columns = draw.polygon(loop[:, 1], loop[:, 0], shape=(height, width))
             canvas[rows, columns] = ink
-        if item.edge and item.shape != "person":
+        if item.edge:
             (loop,) = item.outline()
             rows, columns = draw.polygon_perimeter(loop[:, 1], loop[:, 0], shape=(height, width))
             canvas[rows, columns] = ImageColor.getrgb(item.edge)[:3]

@@ -1,0 +1,61 @@
+"""The seam between evaluation and what is evaluated: questions in, turns out, nothing forced.
+
+Every metric here sees only what a user would get: the reply that the router wrote by itself and
+the artifacts that followed from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from superlink.agents.asking import Question, answer_all
+from superlink.agents.pictures import read_picture
+from superlink.agents.system import System
+from superlink.agents.turn import Turn
+from superlink.router.messages import Conversation, ImageArray, Message
+from superlink.router.requests import GenerateOptions
+
+Answer = Callable[[Sequence[Question]], Sequence[Turn]]
+Progress = Callable[[int], None]  # called with the number of questions answered since the last call
+
+
+def answers_of(system: System, *, max_new_tokens: int = 128) -> Answer:
+    """Greedy answers of a whole system; a failing question is a turn without artifacts."""
+    options = GenerateOptions(max_new_tokens=max_new_tokens)
+
+    def answer(questions: Sequence[Question]) -> Sequence[Turn]:
+        return answer_all(system.engine, questions, options)
+
+    return answer
+
+
+def question(text: str, image: ImageArray) -> Question:
+    """One instruction about one picture."""
+    return question_of((Message(role="user", text=text, images=(image,)),), image)
+
+
+def question_of(conversation: Conversation, image: ImageArray | None) -> Question:
+    """The last user message of a conversation, with all that came before it."""
+    picture = None if image is None else read_picture(image)
+    return Question(conversation=conversation, picture=picture)
+
+
+def answered(
+    answer: Answer, questions: Iterator[Question], batch: int, progress: Progress | None = None
+) -> Iterator[Turn]:
+    """A turn for every question, asked `batch` at a time."""
+    waiting: list[Question] = []
+    for one in questions:
+        waiting.append(one)
+        if len(waiting) == batch:
+            yield from _ask(answer, waiting, progress)
+            waiting = []
+    if waiting:
+        yield from _ask(answer, waiting, progress)
+
+
+def _ask(answer: Answer, questions: Sequence[Question], progress: Progress | None) -> Sequence[Turn]:
+    turns = answer(questions)
+    if progress is not None:
+        progress(len(questions))
+    return turns

@@ -1,0 +1,91 @@
+"""Matching what was found with what there is: IoU, F1, mask overlap of matched objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from superlink.decoders.artifacts import Boxes, FloatArray, Masks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Counts that add up over pictures."""
+
+    right: int = 0
+    found: int = 0
+    truths: int = 0
+    overlap: float = 0.0  # sum of the mask IoU of right ones
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            right=self.right + other.right,
+            found=self.found + other.found,
+            truths=self.truths + other.truths,
+            overlap=self.overlap + other.overlap,
+        )
+
+    @property
+    def precision(self) -> float:
+        return self.right / self.found if self.found else 0.0
+
+    @property
+    def recall(self) -> float:
+        return self.right / self.truths if self.truths else 0.0
+
+    @property
+    def f1(self) -> float:
+        """1 where there was nothing to find and nothing was found."""
+        total = self.found + self.truths
+        return 2 * self.right / total if total else 1.0
+
+    @property
+    def mean_overlap(self) -> float:
+        return self.overlap / self.right if self.right else 0.0
+
+
+def box_iou(boxes: FloatArray, others: FloatArray) -> FloatArray:
+    """(N, M) IoU of every pair of (N, 4) and (M, 4) boxes; 0 for two empty ones."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    sizes = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
+    other_sizes = np.clip(others[:, 2:] - others[:, :2], 0, None).prod(axis=1)
+    union = sizes[:, None] + other_sizes[None] - shared
+    iou: FloatArray = np.where(union > 0, shared / np.maximum(union, 1e-9), 0).astype(np.float32)
+    return iou
+
+
+def matches(found: Boxes | Masks, truth: Boxes | Masks, least: float = 0.5) -> list[tuple[int, int]]:
+    """Pairs (found, truth) of the same name with box IoU of at least `least`.
+
+    Found ones take their best free truth in order of score, as COCO matches.
+    """
+    iou = box_iou(found.xyxy, truth.xyxy)
+    names = np.asarray([truth.names[label] for label in truth.labels])
+    free = np.ones(len(truth), dtype=np.bool_)
+    pairs = []
+    for row in np.argsort(-found.scores, kind="stable"):
+        allowed = free & (names == found.names[found.labels[row]]) & (iou[row] >= least)
+        if allowed.any():
+            best = int(np.where(allowed, iou[row], -1).argmax())
+            free[best] = False
+            pairs.append((int(row), best))
+    return pairs
+
+
+def tally(found: Boxes | Masks, truth: Boxes | Masks, least: float = 0.5) -> Tally:
+    """Counts of one picture; the overlap of right ones too where both are masks."""
+    pairs = matches(found, truth, least)
+    overlap = 0.0
+    if isinstance(found, Masks) and isinstance(truth, Masks):
+        overlap = sum(mask_iou(found, row, truth, column) for row, column in pairs)
+    return Tally(right=len(pairs), found=len(found), truths=len(truth), overlap=overlap)
+
+
+def mask_iou(found: Masks, row: int, truth: Masks, column: int) -> float:
+    """IoU of two masks of the same picture; 0 where both are empty."""
+    a, b = found.masks[row], truth.masks[column]
+    union = np.count_nonzero(a | b)
+    return float(np.count_nonzero(a & b) / union) if union else 0.0

@@ -1,0 +1,76 @@
+"""Average precision through pycocotools, on artifacts."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from superlink.decoders.artifacts import Boxes, Masks
+from superlink.decoders.coco import annotations_of, categories
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """COCO's averages over the classes that occur; 0 where nothing was to be found."""
+
+    ap: float  # IoU 0.50 to 0.95
+    ap50: float
+    ap75: float
+    truths: int
+
+
+def average_precision(truths: Sequence[Boxes | Masks], found: Sequence[Boxes | Masks]) -> Precision:
+    """COCO average precision; classes are the names, whatever their order in each artifact.
+
+    Args:
+        truths: what there is, one artifact a picture; names without items are classes to be absent.
+        found: what was found, for the same pictures. Names that no truth has are no class.
+
+    Raises:
+        ValueError: another number of pictures was found than there is.
+    """
+    if len(truths) != len(found):
+        raise ValueError(f"{len(truths)} pictures have truths but {len(found)} have findings")
+    kind = "segm" if any(isinstance(truth, Masks) for truth in truths) else "bbox"
+    names = tuple(sorted({name for truth in truths for name in truth.names}))
+    rows = [row for index, truth in enumerate(truths) for row in _rows(truth, names, index + 1)]
+    results = [row for index, one in enumerate(found) for row in _rows(one, names, index + 1)]
+    if not rows or not results:
+        return Precision(ap=0.0, ap50=0.0, ap75=0.0, truths=len(rows))
+    stats = _evaluated(truths, names, rows, results, kind)
+    return Precision(ap=stats[0], ap50=stats[1], ap75=stats[2], truths=len(rows))
+
+
+def _rows(artifact: Boxes | Masks, names: tuple[str, ...], image_id: int) -> list[dict[str, Any]]:
+    ids = [names.index(name) + 1 if name in names else 0 for name in artifact.names]
+    rows = annotations_of(artifact, image_id=image_id, category_ids=ids)
+    return [row for row in rows if row["category_id"] > 0]
+
+
+def _evaluated(
+    truths: Sequence[Boxes | Masks],
+    names: tuple[str, ...],
+    rows: list[dict[str, Any]],
+    results: list[dict[str, Any]],
+    kind: str,
+) -> list[float]:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    images = [
+        {"id": index + 1, "height": truth.size[0], "width": truth.size[1]}
+        for index, truth in enumerate(truths)
+    ]
+    numbered = [{**row, "id": number} for number, row in enumerate(rows, start=1)]
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        truth = COCO()
+        truth.dataset = {"images": images, "annotations": numbered, "categories": categories(names)}
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(results), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [max(0.0, float(value)) for value in evaluation.stats[:3]]

@@ -1,0 +1,164 @@
+"""`superlink eval shapes`: routing, boxes, masks, grounding and foreign pictures, free-running.
+
+Everything goes through the whole loop: an instruction that training never used, the reply that
+the router writes by itself, the decoders on its links. A wrong phrase finds nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from superlink.agents.asking import Question
+from superlink.agents.turn import Turn
+from superlink.decoders.artifacts import Boxes, Masks
+from superlink.workflows.data.shapes_samples import ShapesSamples
+from superlink.workflows.eval import scenes
+from superlink.workflows.eval.answering import Answer, Progress, answered
+from superlink.workflows.eval.matching import Tally, box_iou, tally
+from superlink.workflows.eval.precision import average_precision
+from superlink.workflows.eval.report import EvalReport, Metric
+from superlink.workflows.eval.routing import routing
+from superlink.workflows.eval.scenes import Asked
+
+PARTS = ("routing", "boxes", "masks", "grounding", "foreign")
+Kind = TypeVar("Kind", Boxes, Masks)
+
+
+def evaluate(
+    answer: Answer,
+    *,
+    model: str = "",
+    count: int = 200,
+    seed: int = 0,
+    parts: tuple[str, ...] = PARTS,
+    batch: int = 8,
+    progress: Callable[[str, int], None] | None = None,
+) -> EvalReport:
+    """Measure one system.
+
+    Args:
+        answer: what is evaluated; `answering.answers_of(system)`.
+        model: its name, for the report.
+        count: questions of each part; routing gets twice as many.
+        seed: other seeds ask other questions about other scenes.
+        parts: what to measure, of `PARTS`.
+        batch: questions of one generation.
+        progress: called with the part and the number of questions just answered.
+    """
+    start = time.monotonic()
+    metrics: list[Metric] = []
+    for part in parts:
+        tell: Progress | None = None
+        if progress is not None:
+            tell = _teller(progress, part)
+        metrics += _MEASURES[part](answer, count, seed, batch, tell)
+    return EvalReport(
+        task="shapes", model=model, seed=seed, seconds=time.monotonic() - start, metrics=tuple(metrics)
+    )
+
+
+def questions_of(part: str, count: int) -> int:
+    """How many questions a part asks at most."""
+    return 2 * count if part == "routing" else count
+
+
+def _teller(progress: Callable[[str, int], None], part: str) -> Progress:
+    return lambda done: progress(part, done)
+
+
+def _routing(answer: Answer, count: int, seed: int, batch: int, progress: Progress | None) -> list[Metric]:
+    samples = ShapesSamples(questions_of("routing", count), seed=1_000_003 + seed, split="heldout")
+    return routing(answer, samples, batch=batch, progress=progress)
+
+
+def _boxes(answer: Answer, count: int, seed: int, batch: int, progress: Progress | None) -> list[Metric]:
+    truths, found, total = _collect(answer, scenes.detection(count, seed), _boxes_of, batch, progress)
+    precision = average_precision(truths, found)
+    return [
+        Metric(group="boxes", name="mAP", value=precision.ap, count=precision.truths),
+        Metric(group="boxes", name="AP50", value=precision.ap50, count=precision.truths),
+        Metric(group="boxes", name="F1 at IoU 0.5", value=total.f1, count=total.truths),
+    ]
+
+
+def _masks(answer: Answer, count: int, seed: int, batch: int, progress: Progress | None) -> list[Metric]:
+    truths, found, total = _collect(answer, scenes.segmentation(count, seed), _masks_of, batch, progress)
+    precision = average_precision(truths, found)
+    return [
+        Metric(group="masks", name="mAP", value=precision.ap, count=precision.truths),
+        Metric(group="masks", name="AP50", value=precision.ap50, count=precision.truths),
+        Metric(group="masks", name="mIoU of matched", value=total.mean_overlap, count=total.right),
+        Metric(group="masks", name="recall", value=total.recall, count=total.truths),
+    ]
+
+
+def _grounding(answer: Answer, count: int, seed: int, batch: int, progress: Progress | None) -> list[Metric]:
+    truths, found, _ = _collect(answer, scenes.grounding(count, seed), _boxes_of, batch, progress)
+    hits = [hit for truth, boxes in zip(truths, found, strict=True) for hit in _grounded(boxes, truth)]
+    value = sum(hits) / len(hits) if hits else 0.0
+    return [Metric(group="grounding", name="P@0.5", value=value, count=len(hits))]
+
+
+def _grounded(found: Boxes, truth: Boxes) -> list[bool]:
+    """For every referred object, whether the best box of its phrase covers it."""
+    hits = []
+    for label, box in zip(truth.labels, truth.xyxy, strict=True):
+        names = [found.names[k] == truth.names[label] for k in found.labels]
+        scores = [score if same else -1.0 for score, same in zip(found.scores, names, strict=True)]
+        best = max(range(len(scores)), key=scores.__getitem__, default=-1)
+        hits.append(best >= 0 and names[best] and bool(box_iou(found.xyxy[[best]], box[None])[0, 0] >= 0.5))
+    return hits
+
+
+def _foreign(answer: Answer, count: int, seed: int, batch: int, progress: Progress | None) -> list[Metric]:
+    _, _, total = _collect(answer, scenes.foreign(count, seed), _boxes_of, batch, progress)
+    return [
+        Metric(group="foreign pictures", name="F1 at IoU 0.5", value=total.f1, count=total.truths),
+        Metric(group="foreign pictures", name="precision", value=total.precision, count=total.found),
+        Metric(group="foreign pictures", name="recall", value=total.recall, count=total.truths),
+    ]
+
+
+def _collect(
+    answer: Answer,
+    asked: Iterator[Asked[Kind]],
+    found_in: Callable[[Turn], Kind],
+    batch: int,
+    progress: Progress | None,
+) -> tuple[list[Kind], list[Kind], Tally]:
+    """Truths, findings and their tally, picture by picture."""
+    truths: list[Kind] = []
+    found: list[Kind] = []
+    total = Tally()
+    waiting: list[Asked[Kind]] = []
+
+    def questions() -> Iterator[Question]:
+        for one in asked:
+            waiting.append(one)
+            yield one.question
+
+    for turn in answered(answer, questions(), batch, progress):
+        truth = waiting.pop(0).truth
+        truths.append(truth)
+        found.append(found_in(turn))
+        total += tally(found[-1], truth)
+    return truths, found, total
+
+
+def _boxes_of(turn: Turn) -> Boxes:
+    return turn.boxes
+
+
+def _masks_of(turn: Turn) -> Masks:
+    return turn.masks
+
+
+_MEASURES: dict[str, Callable[[Answer, int, int, int, Progress | None], list[Metric]]] = {
+    "routing": _routing,
+    "boxes": _boxes,
+    "masks": _masks,
+    "grounding": _grounding,
+    "foreign": _foreign,
+}
