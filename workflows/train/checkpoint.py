@@ -1,7 +1,7 @@
 """Training state on disk, from which a run goes on exactly as if it had never stopped.
 
-What a step draws depends on seed and step alone (see `data` and `loop`), so weights, moments and
-the number of steps done are the whole state. Files are safetensors and JSON, keyed by parameter names.
+What a step draws depends on seed and step alone (see `data` and `loop`), so weights, moments, words
+and the number of steps done are the whole state. Files are safetensors and JSON, keyed by parameter names.
 A folder under its final name is complete: it is written beside and renamed.
 """
 
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from superlink.router.checkpoint import load_json, load_weights, save_json, save_weights
 from superlink.router.errors import ModelError
 from superlink.router.keymap import load_strictly
+from superlink.router.tokenizer import RouterTokenizer
+from superlink.workflows.train.module import JointModule
 
 WEIGHTS, OPTIMIZER, STATE = "weights", "optimizer", "state.json"
 FILE_BYTES = 4_000_000_000
@@ -38,7 +40,13 @@ def checkpoints(root: Path) -> list[tuple[int, Path]]:
 
 
 def save(
-    root: Path, *, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, identity: dict[str, object], keep: int
+    root: Path,
+    *,
+    step: int,
+    module: JointModule,
+    optimizer: torch.optim.Optimizer,
+    identity: dict[str, object],
+    keep: int,
 ) -> Path:
     """Write the state after `step` steps and drop all but the newest `keep` checkpoints.
 
@@ -51,6 +59,7 @@ def save(
     part.mkdir(parents=True)
     save_weights(part, WEIGHTS, module.state_dict(), max_bytes=FILE_BYTES)
     save_weights(part, OPTIMIZER, _moments(module, optimizer), max_bytes=FILE_BYTES)
+    module.tokenizer.save(part)
     save_json(part / STATE, {"step": step, "run": identity})
     if final.exists():  # the same state, written by an earlier start
         shutil.rmtree(final)
@@ -61,7 +70,7 @@ def save(
 
 
 def load(
-    folder: Path, *, module: nn.Module, optimizer: torch.optim.Optimizer, identity: dict[str, object]
+    folder: Path, *, module: JointModule, optimizer: torch.optim.Optimizer, identity: dict[str, object]
 ) -> int:
     """Restore weights and moments; steps done.
 
@@ -79,6 +88,8 @@ def load(
         )
     load_strictly(module, load_weights(folder, WEIGHTS), f"the checkpoint {str(folder)!r}")
     _restore_moments(module, optimizer, load_weights(folder, OPTIMIZER))
+    # The words of the run's start: a recipe that learns them anew may have got other texts since.
+    module.tokenizer = RouterTokenizer.load(folder)
     return int(state["step"])
 
 

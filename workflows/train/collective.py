@@ -75,9 +75,7 @@ def average_gradients(parameters: Sequence[nn.Parameter], collective: Collective
     chosen = [p for p, count in zip(parameters, used.tolist(), strict=True) if count > 0]
     for dtype in sorted({p.dtype for p in chosen}, key=str):
         same = [p for p in chosen if p.dtype == dtype]
-        flat = torch.cat(
-            [(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in same]
-        )
+        flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in same])
         collective.sum(flat)
         flat /= collective.world
         for parameter, piece in zip(same, flat.split([p.numel() for p in same]), strict=True):

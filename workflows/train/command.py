@@ -53,7 +53,9 @@ def train_command(
     with progress_of(folder, config.steps):
         result = start(config, folder, resume=resume)
     if not result.finished:
-        typer.echo(f"stopped after {result.steps} of {config.steps} steps; the same command goes on", err=True)
+        typer.echo(
+            f"stopped after {result.steps} of {config.steps} steps; the same command goes on", err=True
+        )
         raise typer.Exit(130)
     typer.echo(str(result.model))
 

@@ -50,7 +50,7 @@ class Lora:
     """Low-rank adapters (Hu et al. 2021) in the router's language model, through peft."""
 
     r: int = 32
-    alpha: float = 64.0
+    alpha: int = 64
     dropout: float = 0.05
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
 

@@ -90,16 +90,10 @@ class StepBatches(torch.utils.data.Dataset[list[Sample]]):
         if self.text_only:
             samples = [without_pictures(sample) for sample in samples]
         # Rows of one micro-batch are padded to the longest: neighbours should be alike.
-        return sorted(samples, key=_length)
+        return sorted(samples, key=_row_length)
 
 
-def _length(sample: Sample) -> tuple[bool, int]:
-    """With pictures or without, then characters."""
-    messages = sample.conversation
-    return not any(message.images for message in messages), sum(len(message.text) for message in messages)
-
-
-def _length(sample: Sample) -> tuple[int, int]:
+def _row_length(sample: Sample) -> tuple[int, int]:
     """Pictures, then characters: close to the length of the encoded row."""
     messages = sample.conversation
     return -sum(len(message.images) for message in messages), -sum(len(message.text) for message in messages)

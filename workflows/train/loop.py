@@ -141,7 +141,7 @@ class TrainLoop:
                 total = self.module.total(terms, self.config.loss_weights)
             with self.watch("backward"):
                 if total.requires_grad:  # not where nothing in this share of the batch can learn
-                    total.backward()  # type: ignore[no-untyped-call]
+                    total.backward()
             for name, value in {**terms, "total": total}.items():
                 losses[name] = losses.get(name, 0.0) + value.detach()
         with self.watch("update"):
@@ -209,9 +209,7 @@ class TrainLoop:
         size = self.config.micro_batch or self.config.global_batch // self.config.workers
 
         def evaluate(module: JointModule, step: int) -> Mapping[str, float]:
-            return validation_losses(
-                module, samples, batch=size, loss_weights=self.config.loss_weights
-            )
+            return validation_losses(module, samples, batch=size, loss_weights=self.config.loss_weights)
 
         return evaluate
 
@@ -244,14 +242,12 @@ class TrainLoop:
             part.rename(self.folder / MODEL)
         self.collective.barrier()
 
-    def _not_finite(
-        self, norm: float, losses: Mapping[str, Tensor], prepared: Sequence[JointBatch]
-    ) -> None:
+    def _not_finite(self, norm: float, losses: Mapping[str, Tensor], prepared: Sequence[JointBatch]) -> None:
         bad = [name for name, value in losses.items() if not math.isfinite(float(value))]
         sources = [source for batch in prepared for source in batch.sources][:8]
         raise TrainError(
             f"step {self.step}: the gradient's norm is {norm}; losses of this worker that are not finite: "
-            f"{', '.join(bad) or 'none'}; samples {', '.join(sources)}; lower the learning rate or look at these"
+            f"{', '.join(bad) or 'none'}; samples {', '.join(sources)}; try a lower learning rate"
         )
 
 
@@ -307,7 +303,12 @@ def run_identity(config: TrainConfig) -> dict[str, object]:
     return {
         "seed": config.seed,
         "stages": [
-            [stage.name, stage.steps, stage.global_batch or config.global_batch, [s.name for s in stage.mixture]]
+            [
+                stage.name,
+                stage.steps,
+                stage.global_batch or config.global_batch,
+                [s.name for s in stage.mixture],
+            ]
             for stage in config.stages
         ],
     }

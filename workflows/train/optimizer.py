@@ -95,7 +95,12 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW
             members = [parameters[name] for name in names if (parameters[name].ndim > 1) is matrices]
             if members:
                 groups.append(
-                    {"params": members, "lr": 0.0, "scale": group.lr, "weight_decay": decay if matrices else 0.0}
+                    {
+                        "params": members,
+                        "lr": 0.0,
+                        "scale": group.lr,
+                        "weight_decay": decay if matrices else 0.0,
+                    }
                 )
     return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=True)
 

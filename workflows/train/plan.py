@@ -62,8 +62,10 @@ def plan_calls(
     """
     found = last_tokens(sample, tokens)
     phrases = parse_reply(sample.conversation[-1].text, tuple(tokens)).phrases
-    waiting = {text: [t for t in sample.targets if t.token == text] for text in {t.token for t in sample.targets}}
-    planned = []
+    waiting: dict[str, list[Target]] = {}
+    for target in sample.targets:
+        waiting.setdefault(target.token, []).append(target)
+    planned: list[PlannedCall] = []
     for group in _groups(found, configs):
         token = found[group[0]]
         target = _next_target(sample, token, waiting)
@@ -75,7 +77,9 @@ def plan_calls(
         name = f"{token.decoder}.{len(planned)}"
         seed = zlib.crc32(f"{sample.source}/{salt}".encode())
         call = Call(id=name, links=links, image=sample.image, image_id=sample.source, seed=seed)
-        planned.append(PlannedCall(decoder=token.decoder, links=tuple(group), call=call, target=target.artifact))
+        planned.append(
+            PlannedCall(decoder=token.decoder, links=tuple(group), call=call, target=target.artifact)
+        )
     left = [target.token for targets in waiting.values() for target in targets]
     if left:
         raise DataError(

@@ -48,9 +48,7 @@ class SavedSystem:
     def build(self) -> JointModule:
         model = load_model(self.folder, decoders=self.known)
         fresh = [config.build(model.router.config.width) for config in self.also]
-        return JointModule(
-            router=model.router, decoders=[*model.decoders, *fresh], tokenizer=model.tokenizer
-        )
+        return JointModule(router=model.router, decoders=[*model.decoders, *fresh], tokenizer=model.tokenizer)
 
     def export(self, module: JointModule, folder: Path) -> None:
         export(module, folder, name=self.name or self.folder.name, dtype=self.dtype)

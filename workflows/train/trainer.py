@@ -7,6 +7,7 @@ checkpoint.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import shutil
@@ -158,8 +159,8 @@ def _ray_workers(config: TrainConfig, folder: Path) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
     import ray.cloudpickle
-    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.exceptions import WorkerGroupError
 
     own = not ray.is_initialized()
@@ -168,21 +169,23 @@ def _ray_workers(config: TrainConfig, folder: Path) -> None:
             num_cpus=max(os.cpu_count() or 1, config.workers),
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(config.threads)}},
         )
+    # Any: Ray's hints name the RunConfig of an older interface.
+    run_config: Any = RunConfig(
+        name="ray",
+        storage_path=str(folder),
+        failure_config=FailureConfig(max_failures=0),
+        logging_config=LoggingConfig(log_level="ERROR"),
+    )
     trainer = TorchTrainer(
         _ray_worker,
         # Bytes: Ray's controller need not know the modules that a user's configuration comes from.
         train_loop_config={"run": ray.cloudpickle.dumps((config, folder))},
         torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
         scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=config.use_gpu),
-        run_config=RunConfig(
-            name="ray",
-            storage_path=str(folder),
-            failure_config=FailureConfig(max_failures=0),
-            logging_config=LoggingConfig(log_level="ERROR"),
-        ),
+        run_config=run_config,
     )
     try:
         # In another thread Ray leaves Ctrl-C to us: workers save before they end.
@@ -221,7 +224,7 @@ def _stop_on_signals(stop_file: Path) -> Iterator[None]:
 
     def ask(number: int, frame: object) -> None:
         stop_file.touch()
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     for number in before:
         signal.signal(number, ask)

@@ -11,7 +11,7 @@ from superlink.workflows.train.loop import TrainLoop
 from superlink.workflows.train.lora import add_adapters, merge_adapters
 from tests.workflows.train.tiny_system import toy_config
 
-LORA = Lora(r=4, alpha=8.0, dropout=0.0, targets=("q_proj", "v_proj"))
+LORA = Lora(r=4, alpha=8, dropout=0.0, targets=("q_proj", "v_proj"))
 
 
 def test_only_adapters_and_what_is_named_are_trained(tmp_path: Path) -> None:

@@ -73,7 +73,11 @@ def test_each_link_goes_to_the_call_of_its_own_sample(module: JointModule) -> No
 
 
 def test_the_total_weighs_terms_with_the_decoders_and_the_runs_weights(module: JointModule) -> None:
-    terms = {"language": torch.tensor(2.0), "counter/box": torch.tensor(3.0), "painter/box": torch.tensor(1.0)}
+    terms = {
+        "language": torch.tensor(2.0),
+        "counter/box": torch.tensor(3.0),
+        "painter/box": torch.tensor(1.0),
+    }
     total = module.total(terms, {"language": 0.5, "counter": 2.0})
     assert float(total) == pytest.approx(0.5 * 2 + 2 * 5 * 3 + 5 * 1)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def test_the_rate_climbs_in_a_line_falls_as_a_cosine_and_ends_at_the_floor() -> 
     assert (rates[5 + 49] + rates[5 + 50]) / 2 == pytest.approx(0.55, abs=1e-6)
     assert rates[5 + 33] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 3)) / 2)
     assert rates[-1] == pytest.approx(0.1)
-    assert all(before >= after for before, after in zip(rates[5:-1], rates[6:], strict=True))
+    assert all(before >= after for before, after in pairwise(rates[5:]))
 
 
 def test_a_floor_of_one_keeps_the_rate_constant_after_warm_up() -> None:

@@ -79,9 +79,7 @@ def test_a_crash_costs_the_steps_since_the_last_checkpoint_and_nothing_else(
         return {}
 
     config = replace(two_stages(), eval_every=1, checkpoint_every=2)
-    loop = TrainLoop(
-        config, tmp_path, collective=Alone(), device=torch.device("cpu"), evaluation=crash
-    )
+    loop = TrainLoop(config, tmp_path, collective=Alone(), device=torch.device("cpu"), evaluation=crash)
     with pytest.raises(KeyboardInterrupt):
         loop.run()
     again = start(config, tmp_path)

@@ -124,9 +124,7 @@ class ToySamples:
         return sample_of([user, _says(" ".join(words))], picture, targets, index)
 
 
-def sample_of(
-    messages: Sequence[Message], image: Any, targets: tuple[Target, ...], index: int = 0
-) -> Sample:
+def sample_of(messages: Sequence[Message], image: Any, targets: tuple[Target, ...], index: int = 0) -> Sample:
     return Sample(
         conversation=tuple(messages), image=image, targets=targets, task="toy", source=f"toy:{index}"
     )
@@ -156,14 +154,14 @@ def tokenizer() -> RouterTokenizer:
 def router_config() -> RouterConfig:
     words = tokenizer()
     return RouterConfig(
-        vision=dict(
-            hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
-            image_size=16, patch_size=8,
-        ),
-        llm=dict(
-            vocab_size=words.size, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-            num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=128,
-        ),
+        vision={
+            "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": 16, "patch_size": 8,
+        },
+        llm={
+            "vocab_size": words.size, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 128,
+        },
         tokens=(DET, POSE),
         token_ids=TokenIds(
             pad=words.id_of(SPECIAL_TOKENS[0]), bos=words.id_of("<s>"), eos=words.id_of("</s>"),
@@ -179,21 +177,21 @@ def toy_config(**changes: Any) -> TrainConfig:
     """Six steps of eight samples."""
     stage_changes = {k: changes.pop(k) for k in ("trainable", "text_only", "warmup") if k in changes}
     tasks = changes.pop("tasks", ("detect", "pose", "both", "chat"))
-    defaults: dict[str, Any] = dict(
-        name="toy",
-        system=FreshSystem(
+    defaults: dict[str, Any] = {
+        "name": "toy",
+        "system": FreshSystem(
             name="toy",
             router=router_config(),
             decoders=(ToyConfig(name="counter", token=DET), ToyConfig(name="painter", token=POSE)),
             tokenizer=tokenizer(),
         ),
-        stages=(
+        "stages": (
             Stage(
                 name="joint", steps=6, lr=1e-3,
                 mixture=(Source(name="toy", open=partial(ToySamples, tasks)),), **stage_changes,
             ),
         ),
-        global_batch=8,
-        log_every=1, eval_every=0, checkpoint_every=0, tensorboard=False,
-    )  # fmt: skip
+        "global_batch": 8,
+        "log_every": 1, "eval_every": 0, "checkpoint_every": 0, "tensorboard": False,
+    }  # fmt: skip
     return TrainConfig(**{**defaults, **changes})
