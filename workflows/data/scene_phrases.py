@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from random import Random
 
 from superlink.workflows.data.instructions.grammar import word_list
-from superlink.workflows.data.instructions.phrases import Meaning, Phrase
-from superlink.workflows.data.instructions.vocabulary import described, open_phrase, sibling, singled_out
+from superlink.workflows.data.instructions.phrases import Meaning, Phrase, described
+from superlink.workflows.data.instructions.vocabulary import open_phrase, sibling, singled_out
 from superlink.workflows.data.instructions.words import COLORS, GENERIC, HALVES, SHAPES, SIZES, SUPERLATIVES
 from superlink.workflows.data.shapes import Extreme, Scene, SceneObject
 

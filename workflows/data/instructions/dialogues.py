@@ -11,7 +11,7 @@ from dataclasses import replace
 from random import Random
 
 from superlink.workflows.data.instructions.grammar import Split, draw
-from superlink.workflows.data.instructions.phrases import Phrase
+from superlink.workflows.data.instructions.phrases import Phrase, described
 from superlink.workflows.data.instructions.tasks import (
     Instruction,
     PhraseSource,
@@ -21,7 +21,6 @@ from superlink.workflows.data.instructions.tasks import (
     finished,
     instruction,
 )
-from superlink.workflows.data.instructions.vocabulary import described
 from superlink.workflows.data.instructions.words import COLORS, SHAPES, SIZES, plural
 
 OPENINGS = (("detect", "segment", "ground", "mixed", "chat"), (52, 22, 12, 6, 8))
@@ -31,7 +30,8 @@ LATER = (
     ("them masked", 14),
     ("them found", 7),
     ("more", 12),
-    ("other colour", 9),
+    ("other colour", 6),
+    ("other colour found", 3),
     ("nothing", 4),
     ("again", 2),
     ("chat", 8),
@@ -92,8 +92,12 @@ def _later(
     if kind == "chat" or (not last and kind != "fresh"):
         return instruction(rng, "chat", split, source)
     if kind == "fresh":
-        task = rng.choice(("detect", "segment", "ground", "mixed", "negation/partial"))
-        return instruction(rng, task, split, source)
+        # After masks, "what about the stars?" means masks again: only a clear order asks for boxes.
+        detect = "detect/imperative" if last and last[-1].token == "[SEG]" else "detect"
+        task = rng.choice((detect, "segment", "ground", "mixed", "negation/partial"))
+        found = instruction(rng, task, split, source)
+        # "the largest one" would mean one of those before.
+        return None if found is None or _leaves_out_noun(found) else found
     skeleton = dressed(rng, draw(rng, "dialogue", split, kind), split)
     filled = _referring(rng, kind, skeleton, last, source)
     if filled is None:
@@ -120,7 +124,7 @@ def _referring(
         them = rng.choice(("it", "it", "that", "that one", "this one") if one else _THEM)
         text = skeleton.replace("{o:them}", them)
         return text, tuple(Request(token=token, phrase=phrase) for phrase in phrases)
-    token = last[-1].token if last[-1].token == "[SEG]" else "[DET]"
+    token = "[SEG]" if last[-1].token == "[SEG]" and kind != "other colour found" else "[DET]"
     if kind == "more":
         filled = fill(rng, skeleton, source, False)
         if filled is None:
@@ -128,6 +132,12 @@ def _referring(
         text, requests = filled
         return text, tuple(replace(request, token=token) for request in requests)
     return _other_color(rng, skeleton, phrases[-1], token)
+
+
+def _leaves_out_noun(found: Instruction) -> bool:
+    return any(
+        request.phrase.is_one and request.phrase.noun not in found.text.lower() for request in found.requests
+    )
 
 
 def _is_one(phrases: Sequence[Phrase]) -> bool:
@@ -138,6 +148,8 @@ def _one(
     rng: Random, kind: str, skeleton: str, phrases: Sequence[Phrase], source: PhraseSource
 ) -> tuple[str, tuple[Request, ...]] | None:
     """ "the largest of them", "the one on the left": one object of the class before."""
+    if len(phrases) > 1 and rng.random() < 0.6:  # less often "the largest of them all"
+        return None
     found = source.one_of(rng, [_class_of(phrase) for phrase in phrases])
     if found is None:
         return None
@@ -153,12 +165,11 @@ def _one(
         word = rng.choice(_WORDS[superlative])
         before, after = _KEPT.get(word, word), ""
         nouns = plural(known.noun)
-        forms = [f"the {word} one", f"the {word} of them", f"the {word} one of them", f"the {word} one"]
-        forms += [f"the {word} of these", f"the {word} of those"]
+        forms = [f"the {word} one", f"the {word} one", f"the {word} one of them"]
+        if word.endswith("st"):
+            forms += [f"the {word}", f"the {word} of them", f"the {word} of these", f"the {word} of those"]
         if not known.before:
-            forms += [f"the {word} {known.noun}", f"the {word} of the {nouns}"]
-        if word not in ("left", "right", "top", "bottom"):
-            forms += [f"the {word}", f"the {word}"]
+            forms += [f"the {word} {known.noun}", f"the {word} one of the {nouns}"]
         text = rng.choice(forms)
     phrase = replace(
         known,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from superlink.workflows.data.instructions.words import article, plural
+from superlink.workflows.data.instructions.words import COLORS, SHAPES, SIZES, article, plural
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Phrase:
     before: tuple[str, ...] = ()  # adjectives in the order of the answer: ("leftmost", "red")
     after: str = ""  # "on the left"
     color: str = ""  # which of `before` can move behind the noun: "circles that are red"
-    superlative: str = ""  # which of `before` can be split off: "the leftmost of the circles"
+    superlative: str = ""  # which of `before` singles out: "the leftmost of the circles"
     is_one: bool = False  # names one particular object: "leftmost circle"
     meaning: Meaning | None = None  # None for words that the shapes world does not draw
 
@@ -40,7 +40,9 @@ class Phrase:
         return " ".join(word for word in (*self.before, self.noun, self.after) if word)
 
     def said_many(self, rng: Random) -> str:
-        """Plural, without quantifier."""
+        """Plural, without quantifier; now and then without its ending, as learners write."""
+        if rng.random() < 0.02:
+            return self._said(rng, self.noun, "are")
         return self._said(rng, plural(self.noun), "are")
 
     def said_one(self, rng: Random) -> str:
@@ -69,12 +71,35 @@ class Phrase:
 
     def said_the(self, rng: Random) -> str:
         """One particular object: "the leftmost red circle", "the leftmost of the red circles"."""
-        if self.superlative and rng.random() < 0.15:
+        if self.superlative.endswith("st") and rng.random() < 0.15:
             rest = [word for word in self.before if word != self.superlative]
             nouns = " ".join((*rest, plural(self.noun)))
             joint = rng.choice(("of all the", "of the", "one of the", "among the", "one among the"))
             return f"the {self.superlative} {joint} {nouns}"
         return f"the {self.said_one(rng)}"
+
+    def said_bare(self, rng: Random) -> str:
+        """One particular object, its noun left out: "the largest", "the one on the left"."""
+        if self.after:
+            return f"the one {self.after}"
+        of = ("one", "one", "one of all", "of all", "of them all", "one there is")
+        return f"the {self.superlative or ' '.join(self.before)} {rng.choice(of)}"
+
+
+def described(noun: str, *, color: str = "", size: str = "", half: str = "", after: str = "") -> Phrase:
+    """A phrase of shape words together with what it selects."""
+    return Phrase(
+        noun=noun,
+        before=tuple(word for word in (size, color) if word),
+        after=after,
+        color=color,
+        meaning=Meaning(
+            shape=SHAPES.get(noun),
+            color=COLORS[color] if color else None,
+            size=SIZES[size] if size else None,
+            half=half or None,
+        ),
+    )
 
 
 MANY = (
@@ -104,6 +129,13 @@ MANY = (
     ("a couple of", 0.2),
     ("all those", 0.3),
     ("all visible", 0.3),
+    ("the two", 0.3),
+    ("the three", 0.2),
+    ("all three", 0.2),
+    ("2", 0.2),
+    ("3", 0.2),
+    ("the 4", 0.1),
+    ("all 5", 0.1),
     ("the complete set of", 0.1),
 )
 ONE = (
@@ -135,11 +167,24 @@ def quantified(rng: Random, phrase: Phrase) -> str:
     """One phrase with a quantifier or article: "every red circle", "any stars"."""
     if phrase.is_one:
         return phrase.said_the(rng)
-    if rng.random() < 0.6:
+    if phrase.noun == "thing" and phrase.name in ("thing", f"{phrase.color} thing") and rng.random() < 0.4:
+        return _everything(rng, phrase.color)
+    # "the circle on the left" would be one object: a place takes the plural here.
+    if rng.random() < 0.6 or phrase.after:
         return f"{_weighted(rng, MANY)} {phrase.said_many(rng)}".strip()
     word = _weighted(rng, ONE)
     said = phrase.said_one(rng)
     return f"{article(said)} {said}" if word == "a" else f"{word} {said}".strip()
+
+
+def _everything(rng: Random, color: str) -> str:
+    """ "everything red" means every red thing."""
+    if color:
+        forms = ("everything {}", "anything {}", "everything that is {}", "all that is {}", "whatever is {}")
+        return rng.choice(forms).format(color)
+    return rng.choice(
+        ("everything", "everything you see", "everything there is", "all of it", "anything there is")
+    )
 
 
 PAIRS = (
@@ -217,8 +262,13 @@ def listed(rng: Random, phrases: Sequence[Phrase], form: str) -> str:
     """The phrases in one of the forms a template asks for.
 
     `form`: "all" any quantifier; "many" bare plurals; "the" definite plurals; "a" indefinite
-    singulars; "it" definite singulars; "name" bare singulars; "each" every / each singulars.
+    singulars; "it" definite singulars; "name" bare singulars; "each" every / each singulars;
+    "bare" one object without its noun ("the largest one"); "whole" nothing at all.
     """
+    if form == "whole":
+        return ""
+    if form == "bare":
+        return phrases[0].said_bare(rng)
     if any(phrase.is_one for phrase in phrases):
         said = [phrase.name if form == "name" else phrase.said_the(rng) for phrase in phrases]
         return joined(rng, said)
@@ -236,9 +286,9 @@ def listed(rng: Random, phrases: Sequence[Phrase], form: str) -> str:
         said = [phrase.said_many(rng) for phrase in phrases]
         words = [f"{word if k == 0 else rest} {many}".strip() for k, many in enumerate(said)]
         return joined(rng, words)
-    if form == "many":
+    if form == "many" or (form in ("a", "name") and any(phrase.after for phrase in phrases)):
         return joined(rng, [phrase.said_many(rng) for phrase in phrases])
-    if form == "the":
+    if form == "the" or (form == "it" and any(phrase.after for phrase in phrases)):
         every = rng.random() < 0.6
         return joined(
             rng, [("the " if every or k == 0 else "") + p.said_many(rng) for k, p in enumerate(phrases)]
@@ -251,4 +301,6 @@ def listed(rng: Random, phrases: Sequence[Phrase], form: str) -> str:
     if form == "each":
         word = rng.choice(("every", "each", "every single", "each and every"))
         return joined(rng, [f"{word} {one}" for one in ones])
-    return joined(rng, ones)  # "name"
+    if rng.random() < 0.08:  # "name", in quotation marks
+        ones = [f'"{one}"' for one in ones]
+    return joined(rng, ones)

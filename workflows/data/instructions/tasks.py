@@ -14,7 +14,7 @@ from typing import Protocol
 from superlink.workflows.data.instructions import surface
 from superlink.workflows.data.instructions.answers import Routed
 from superlink.workflows.data.instructions.grammar import SLOT, Split, Template, draw, tidy
-from superlink.workflows.data.instructions.phrases import Phrase, listed
+from superlink.workflows.data.instructions.phrases import Phrase, described, listed
 
 TOKENS: dict[str, tuple[str, ...]] = {
     "d": ("[DET]",),
@@ -131,7 +131,7 @@ def fill(
         if many and alone:
             weights = (8, 34, 28, 18, 12)
         count = rng.choices(values, weights)[0]
-        if match[3]:
+        if match[3] or match[2] == "whole":
             count = 1
         elif match[1] in ONE_OBJECT:
             count = 2 if match[1] == "g" and alone and match[2] == "the" and rng.random() < 0.08 else 1
@@ -145,10 +145,12 @@ def fill(
         if match[1] in ONE_OBJECT:
             phrases: list[Phrase] = []
             for _ in range(count):
-                phrase = source.one(rng)
+                phrase = source.one(rng) if match[2] != "bare" else _any_one(rng, source)
                 if phrase is not None and phrase.name not in {other.name for other in ones}:
                     phrases.append(phrase)
                     ones.append(phrase)
+        elif match[2] == "whole":
+            phrases = [described("object")]
         else:
             phrases, pool = pool[:count], pool[count:]
         if not phrases:
@@ -158,3 +160,9 @@ def fill(
         for token in TOKENS[match[1]]:
             requests += [Request(token=token, phrase=phrase) for phrase in phrases]
     return text + skeleton[end:], tuple(requests)
+
+
+def _any_one(rng: Random, source: PhraseSource) -> Phrase | None:
+    """One of all objects: what "the largest one" means at the start of a conversation."""
+    found = source.one_of(rng, [described("object")])
+    return None if found is None else found[0]

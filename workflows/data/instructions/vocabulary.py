@@ -8,7 +8,7 @@ from functools import cache
 from random import Random
 
 from superlink.workflows.data.instructions.grammar import lines, word_list
-from superlink.workflows.data.instructions.phrases import Meaning, Phrase
+from superlink.workflows.data.instructions.phrases import Phrase, described
 from superlink.workflows.data.instructions.words import (
     COLORS,
     GENERIC,
@@ -54,25 +54,27 @@ def shape_phrase(rng: Random, *, halves: bool = True) -> Phrase:
         noun = rng.choice(GENERIC)
     elif kind > 0.86:
         noun, size = rng.choice(GENERIC), ""
+    if rng.random() < 0.08:
+        return unusual_phrase(rng, noun)
     half = rng.choice(tuple(HALVES)) if halves and rng.random() < 0.06 else ""
     after = rng.choice(HALVES[half]) if half else ""
     return described(noun, color=color, size=size, half=half, after=after)
 
 
-def described(noun: str, *, color: str = "", size: str = "", half: str = "", after: str = "") -> Phrase:
-    """A phrase of shape words together with what it selects."""
-    return Phrase(
-        noun=noun,
-        before=tuple(word for word in (size, color) if word),
-        after=after,
-        color=color,
-        meaning=Meaning(
-            shape=SHAPES.get(noun),
-            color=COLORS[color] if color else None,
-            size=SIZES[size] if size else None,
-            half=half or None,
-        ),
-    )
+def unusual_phrase(rng: Random, noun: str) -> Phrase:
+    """A shape described in words that the shapes world does not settle: "dark green circle"."""
+    before: tuple[str, ...] = ()
+    after = ""
+    kind = rng.random()
+    if kind < 0.3:
+        before = (f"{rng.choice(word_list('shades'))} {rng.choice(tuple(COLORS))}",)
+    elif kind < 0.5:
+        before = (rng.choice(word_list("other colours")),)
+    elif kind < 0.75:
+        before = (rng.choice(word_list("attributes")),)
+    else:
+        after = rng.choice(word_list("plural relations"))
+    return Phrase(noun=noun, before=before, after=after)
 
 
 def singled_out(rng: Random, phrase: Phrase, superlative: str) -> Phrase:
@@ -88,7 +90,7 @@ def singled_out(rng: Random, phrase: Phrase, superlative: str) -> Phrase:
         before=tuple(part for part in (word, *phrase.before) if part),
         after=after,
         color=phrase.color,
-        superlative=word if superlative in ("left", "right", "top", "bottom", "largest", "smallest") else "",
+        superlative=word,
         is_one=True,
         meaning=None if meaning is None else replace(meaning, superlative=superlative),
     )
@@ -146,24 +148,15 @@ class Vocabulary:
 
     def one(self, rng: Random) -> Phrase:
         """One object by superlative, place, or (outside the shapes world) relation."""
-        if rng.random() < self.open_share:
-            phrase = open_phrase(rng)
-            if rng.random() < 0.55:
-                return Phrase(
-                    noun=phrase.noun,
-                    before=phrase.before,
-                    after=rng.choice(word_list("relations")),
-                    is_one=True,
-                )
-            return singled_out(
-                rng, Phrase(noun=phrase.noun, before=phrase.before), rng.choice(tuple(SUPERLATIVES))
-            )
-        phrase = shape_phrase(rng, halves=False)
-        if rng.random() < 0.2:
-            phrase = Phrase(
-                noun=phrase.noun, before=phrase.before, after=rng.choice(word_list("relations")), is_one=True
-            )
-            return phrase
+        is_open = rng.random() < self.open_share
+        phrase = open_phrase(rng) if is_open else shape_phrase(rng, halves=False)
+        phrase = replace(phrase, after="")
+        kind = rng.random()
+        if kind < (0.5 if is_open else 0.15):
+            return replace(phrase, after=rng.choice(word_list("relations")), is_one=True, meaning=None)
+        if kind < (0.65 if is_open else 0.25):
+            word = rng.choice(word_list("ranked"))
+            return replace(phrase, before=(word, *phrase.before), superlative=word, is_one=True, meaning=None)
         return singled_out(rng, phrase, rng.choice(tuple(SUPERLATIVES)))
 
     def one_of(self, rng: Random, phrases: Sequence[Phrase]) -> tuple[Phrase, str]:

@@ -184,6 +184,8 @@ IRREGULAR_PLURALS: dict[str, str] = {
     "sheep": "sheep",
     "fish": "fish",
     "deer": "deer",
+    "moose": "moose",
+    "dice": "dice",
     "aircraft": "aircraft",
     "leaf": "leaves",
     "knife": "knives",
