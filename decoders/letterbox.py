@@ -144,7 +144,7 @@ def stack_pictures(
     valid = torch.zeros(len(pictures), *frame, dtype=torch.bool)
     shift = torch.tensor(mean)[:, None, None] * 255.0
     factor = 1.0 / (torch.tensor(std)[:, None, None] * 255.0)
-    for row, (picture, box) in enumerate(zip(pictures, boxes)):
+    for row, (picture, box) in enumerate(zip(pictures, boxes, strict=True)):
         scaled = torch.from_numpy(np.array(box.picture_to_frame(picture))).permute(2, 0, 1)
         height, width = box.inner
         pixels[row, :, :height, :width] = (scaled - shift) * factor

@@ -22,7 +22,8 @@ def to_cxcywh(boxes: Tensor) -> Tensor:
 
 def inverse_sigmoid(values: Tensor) -> Tensor:
     """The logit of values in [0, 1], finite at both ends."""
-    return torch.special.logit(values, eps=EPS)
+    logits: Tensor = torch.special.logit(values, eps=EPS)
+    return logits
 
 
 def iou_and_hull(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:

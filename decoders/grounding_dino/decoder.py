@@ -16,7 +16,7 @@ from transformers.models.grounding_dino.modeling_grounding_dino import Grounding
 
 from superlink.decoders.artifacts import Artifact, Boxes, Masks
 from superlink.decoders.contract import Call, Decoder, Route
-from superlink.decoders.grounding_dino.boxes import inverse_sigmoid
+from superlink.decoders.grounding_dino.boxes import inverse_sigmoid, to_cxcywh
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
 from superlink.decoders.grounding_dino.denoising import Denoising, build_denoising
 from superlink.decoders.grounding_dino.losses import (
@@ -94,6 +94,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         super().__init__()
         width = config.d_model
         self.config: GroundingDinoConfig = config
+        self.link_dim = link_dim
         self.image_side: int | None = None  # longest side of the frame; None = the config's
         self.patch2query = GroundingDinoMLPPredictionHead(link_dim, width, width, 3)
         self.model = Detector(config)
@@ -106,7 +107,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
     def prepare(self, calls: Sequence[Call], targets: Sequence[Artifact] | None = None) -> DetectionInputs:
         """Raises InputError for a call without picture, DataError for labels that do not fit."""
         config = self.config
-        device = self.bbox_embed.layers[0].weight.device
+        device = self.device
         pictures = []
         for call in calls:
             if call.image is None:
@@ -132,6 +133,10 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             noise=noise,
         )
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
     def route(self, call: Call) -> Route:
         for route in self.config.routes:
             if route.token.text == call.token.text:
@@ -141,12 +146,11 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
 
     def project(self, links: LinkBatch) -> Tensor:
         """(B, K, d) class vectors: every link embedding projected, then the mean over those of a link."""
-        weight = self.patch2query.layers[0].weight
-        if links.embeddings.shape[-1] != weight.shape[1]:
-            raise LinkError(
-                f"{self.config.name} was built for links of width {weight.shape[1]}, got {links.embeddings.shape[-1]}"
-            )
-        projected: Tensor = self.patch2query(links.embeddings.to(weight.dtype))
+        width = links.embeddings.shape[-1]
+        if width != self.link_dim:
+            raise LinkError(f"{self.config.name} was built for links of width {self.link_dim}, got {width}")
+        dtype = next(self.patch2query.parameters()).dtype
+        projected: Tensor = self.patch2query(links.embeddings.to(dtype))
         return projected.float().mean(2)
 
     def forward(self, links: LinkBatch, inputs: DetectionInputs) -> DetectionOutputs:
@@ -221,7 +225,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         suffixes = ["", *(f"_{layer}" for layer in range(last)), "_enc"]
         stages = [
             Stage(suffix=suffix, logits=logits[at], boxes=boxes[at], pairs=pairs[at], count=count)
-            for suffix, at in zip(suffixes, order)
+            for suffix, at in zip(suffixes, order, strict=True)
         ]
         denoising, denoised = outputs.denoising, outputs.denoised
         if denoising is None or denoised is None:
@@ -247,7 +251,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         """Of the matched queries of each stage; those of the proposals come from the query table."""
         last = len(outputs.layers.states) - 1
         found = []
-        for stage, (picture, query) in zip(stages, matched.split()):
+        for stage, (picture, query) in zip(stages, matched.split(), strict=True):
             if stage.suffix == "_enc":
                 found.append(self.model.mask_embed(self.model.query_position_embeddings.weight[query]))
                 continue
@@ -267,7 +271,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         suffixes = [*layers, "_enc"]
         if config.dn_number:
             suffixes += [f"_dn{suffix}" for suffix in layers]
-        weights = {}
+        weights: dict[str, float] = {}
         for suffix in suffixes:
             weights |= {
                 f"loss_ce{suffix}": config.weights.ce,
@@ -286,7 +290,8 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         results: list[Artifact] = []
         prob = outputs.layers.logits[-1].sigmoid().cpu().numpy()
         boxes = outputs.layers.boxes[-1].cpu().double().numpy()
-        for row, (call, route, box) in enumerate(zip(inputs.calls, inputs.routes, inputs.letterboxes)):
+        whole = zip(inputs.calls, inputs.routes, inputs.letterboxes, strict=True)
+        for row, (call, route, box) in enumerate(whole):
             items = chosen_items(
                 prob[row, :, : len(call.links)], boxes[row], call, route, box.size, self.config
             )
@@ -322,25 +327,24 @@ def targets_in_frame(
     """Labelled artifacts to tensors; masks, where there are any, are used for every route."""
     if len(targets) != len(calls):
         raise DataError(f"{len(calls)} calls but {len(targets)} targets")
-    labels, boxes, masks = [], [], []
-    for call, target, box in zip(calls, targets, letterboxes):
+    labels: list[Tensor] = []
+    boxes: list[Tensor] = []
+    masks: list[Tensor | None] = []
+    for call, target, box in zip(calls, targets, letterboxes, strict=True):
         if not isinstance(target, (Boxes, Masks)):
             raise DataError(
                 f"call {call.id!r} needs Boxes or Masks as its target, got {type(target).__name__}"
             )
         if len(target) and int(target.labels.max()) >= len(call.links):
-            raise DataError(
-                f"call {call.id!r} has {len(call.links)} links, but a target is labelled {int(target.labels.max())}"
-            )
+            label = int(target.labels.max())
+            raise DataError(f"call {call.id!r} has {len(call.links)} links, but a target is labelled {label}")
         if target.size != box.size:
             raise DataError(f"call {call.id!r}: picture of {box.size}, target for one of {target.size}")
         height, width = box.size
-        xyxy = torch.as_tensor(target.xyxy, dtype=torch.float32) / torch.tensor(
-            [width, height, width, height]
-        )
-        low, high = xyxy[:, :2], xyxy[:, 2:]
+        xyxy = torch.as_tensor(target.xyxy, dtype=torch.float32)
+        relative = to_cxcywh(xyxy / torch.tensor([width, height, width, height]))
         labels.append(torch.as_tensor(target.labels, dtype=torch.long, device=device))
-        boxes.append(torch.cat([(low + high) / 2, high - low], -1).to(device))
+        boxes.append(relative.to(device))
         if isinstance(target, Masks):
             padded = torch.zeros(len(target), *frame, dtype=torch.bool)
             padded[:, : box.inner[0], : box.inner[1]] = torch.from_numpy(box.masks_to_frame(target.masks))

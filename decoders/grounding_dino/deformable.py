@@ -28,7 +28,7 @@ class DeformableSampling(nn.Module):
         attention_weights: Tensor,
         im2col_step: int,
     ) -> Tensor:
-        """(B, cells, heads, c) values, (B, Q, heads, levels, points, 2) places in [0, 1] -> (B, Q, heads * c)."""
+        """Arguments as in transformers; -> (B, Q, heads * c). See `deformable_sampling`."""
         with torch.autocast(value.device.type, enabled=False):
             return deformable_sampling(
                 value.float(),
@@ -41,7 +41,17 @@ class DeformableSampling(nn.Module):
 def deformable_sampling(
     value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
 ) -> Tensor:
-    """See `DeformableSampling`; `shapes` is (height, width) of each level."""
+    """Weighted sum of bilinear samples.
+
+    Args:
+        value: (B, cells of all levels, heads, c).
+        shapes: (height, width) of each level.
+        locations: (B, Q, heads, levels, points, 2) x, y in [0, 1] of a level.
+        weights: (B, Q, heads, levels, points).
+
+    Returns:
+        (B, Q, heads * c).
+    """
     batch, _, heads, channels = value.shape
     _, queries, _, levels, points, _ = locations.shape
     # (B, cells, heads, c) -> (B * heads, c, cells)

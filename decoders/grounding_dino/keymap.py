@@ -110,11 +110,25 @@ def config_from_published(data: Mapping[str, Any], *, num_links: int | None = No
     )
 
 
-_SWIN_OPTIONS = (
-    "model_type image_size patch_size num_channels embed_dim depths num_heads window_size mlp_ratio qkv_bias "
-    "hidden_dropout_prob attention_probs_dropout_prob drop_path_rate hidden_act use_absolute_embeddings "
-    "layer_norm_eps out_features"
-).split()
+_SWIN_OPTIONS = [
+    "model_type",
+    "image_size",
+    "patch_size",
+    "num_channels",
+    "embed_dim",
+    "depths",
+    "num_heads",
+    "window_size",
+    "mlp_ratio",
+    "qkv_bias",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "drop_path_rate",
+    "hidden_act",
+    "use_absolute_embeddings",
+    "layer_norm_eps",
+    "out_features",
+]
 
 
 def _backbone_options(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +255,7 @@ def _split(name: str, tensor: Tensor) -> dict[str, Tensor]:
     match = _FUSED.fullmatch(name)
     if match is None or len(tensor) % 3:
         return {name: tensor}
-    return {f"{match[1]}.{part}.{match[2]}": rows for part, rows in zip(_PARTS, tensor.chunk(3))}
+    return {f"{match[1]}.{part}.{match[2]}": rows for part, rows in zip(_PARTS, tensor.chunk(3), strict=True)}
 
 
 def _position_indices(decoder: GroundingDinoDecoder) -> dict[str, Tensor]:

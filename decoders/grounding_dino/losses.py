@@ -80,7 +80,7 @@ class Matched:
 
     def split(self) -> list[tuple[Tensor, Tensor]]:
         """(picture, query) of each stage."""
-        return list(zip(self.picture.split(self.sizes), self.query.split(self.sizes)))
+        return list(zip(self.picture.split(self.sizes), self.query.split(self.sizes), strict=True))
 
 
 def focal(logits: Tensor, positive: Tensor, mask: Tensor, *, alpha: float, gamma: float = 2.0) -> Tensor:
@@ -117,11 +117,13 @@ def class_and_box_terms(
     label = torch.cat(targets.labels)[matched.target].split(matched.sizes)
     goal = torch.cat(targets.boxes)[matched.target]
     rows = matched.split()
-    found = torch.cat([stage.boxes[picture, query] for stage, (picture, query) in zip(stages, rows)])
+    found = torch.cat(
+        [stage.boxes[picture, query] for stage, (picture, query) in zip(stages, rows, strict=True)]
+    )
     distance = (found - goal).abs().sum(-1).split(matched.sizes)
     apart = (1 - giou(to_xyxy(found), to_xyxy(goal))).split(matched.sizes)
     terms = {}
-    for index, (stage, (picture, query)) in enumerate(zip(stages, rows)):
+    for index, (stage, (picture, query)) in enumerate(zip(stages, rows, strict=True)):
         terms[f"loss_ce{stage.suffix}"] = class_term(stage, picture, query, label[index], class_mask, alpha)
         # The empty sum keeps the graph, so that backward works on a batch without objects.
         nothing = stage.boxes.sum() * 0
@@ -166,7 +168,7 @@ def mask_loss_terms(
     entropy, dice = mask_terms(values, labels)
     terms = {}
     nothing = features.sum() * 0
-    for stage, one, other in zip(stages, entropy.split(sizes), dice.split(sizes)):
+    for stage, one, other in zip(stages, entropy.split(sizes), dice.split(sizes), strict=True):
         terms[f"loss_mask{stage.suffix}"] = one.sum() / stage.count + nothing
         terms[f"loss_dice{stage.suffix}"] = other.sum() / stage.count + nothing
     return terms
@@ -178,12 +180,14 @@ def mask_logits(embeddings: Tensor, picture: Tensor, features: Tensor) -> Tensor
     counts = torch.bincount(picture, minlength=len(features)).tolist()
     parts = [
         part @ own.flatten(1)
-        for part, own in zip(embeddings[order].split(counts), features.to(embeddings.dtype))
+        for part, own in zip(embeddings[order].split(counts), features.to(embeddings.dtype), strict=True)
     ]
     back = order.argsort()
-    return torch.cat(parts)[back].unflatten(1, features.shape[-2:])
+    logits: Tensor = torch.cat(parts)[back].unflatten(1, features.shape[-2:])
+    return logits
 
 
 def cell_labels(maps: Tensor, shape: torch.Size) -> Tensor:
     """(R, H, W) bool masks to (R, h * w): the share of each cell that is covered."""
-    return F.interpolate(maps[:, None].float(), size=tuple(shape), mode="area")[:, 0].flatten(1)
+    share: Tensor = F.interpolate(maps[:, None].float(), size=tuple(shape), mode="area")
+    return share[:, 0].flatten(1)

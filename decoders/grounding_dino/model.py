@@ -172,8 +172,8 @@ def initialise(detector: Detector, config: GroundingDinoConfig) -> None:
 
 def start_at_reference(head: GroundingDinoMLPPredictionHead) -> None:
     """A box head whose first answer is no change."""
-    nn.init.zeros_(head.layers[-1].weight)
-    nn.init.zeros_(head.layers[-1].bias)
+    for parameter in head.layers[-1].parameters():
+        nn.init.zeros_(parameter)
 
 
 def _xavier(module: nn.Module) -> None:

@@ -22,7 +22,7 @@ def sample(maps: Tensor, points: Tensor) -> Tensor:
 
 
 def sample_rows(maps: Tensor, rows: Tensor, points: Tensor) -> Tensor:
-    """The same from map `rows[m]` of (R, H, W) maps of any type; without gradient and without copying maps."""
+    """The same from map `rows[m]` of (R, H, W) maps of any type, without gradient or copies of maps."""
     height, width = maps.shape[-2:]
     flat = maps.reshape(-1)
     x = points[..., 0] * width - 0.5

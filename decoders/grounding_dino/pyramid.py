@@ -5,7 +5,7 @@ Axes: B pictures, S cells of all levels, d width, L levels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,8 +80,8 @@ class PyramidBuilder(nn.Module):
 
     def __init__(self, config: GroundingDinoConfig) -> None:
         super().__init__()
-        self.backbone = build_backbone(config.backbone)
-        widths = list(self.backbone.channels)
+        self.backbone: Any = build_backbone(config.backbone)
+        widths: list[int] = list(self.backbone.channels)
         self.mask_width = widths.pop(0) if config.mask_dim else 0
         self.position = GroundingDinoSinePositionEmbedding(config.layer_config())
         projections = []
@@ -113,7 +113,7 @@ class PyramidBuilder(nn.Module):
         masks = level_masks(valid if padded else valid[:1], shapes)
         positions = [
             self.position(one, mask).flatten(2).transpose(1, 2) + self.level_embed[level]
-            for level, (one, mask) in enumerate(zip(maps, masks))
+            for level, (one, mask) in enumerate(zip(maps, masks, strict=True))
         ]
         return Pyramid(
             cells=torch.cat([one.flatten(2).transpose(1, 2) for one in maps], 1).float(),
@@ -132,10 +132,10 @@ def _valid_ratio(mask: Tensor) -> Tensor:
     return torch.stack([mask[:, 0].sum(1) / width, mask[:, :, 0].sum(1) / height], -1)
 
 
-def build_backbone(config: Any) -> nn.Module:
+def build_backbone(config: Mapping[str, Any]) -> Any:
     """A transformers backbone with fresh weights; parts that no output uses are dropped."""
     options = dict(config)
-    backbone: nn.Module = AutoBackbone.from_config(AutoConfig.for_model(options.pop("model_type"), **options))
+    backbone: Any = AutoBackbone.from_config(AutoConfig.for_model(options.pop("model_type"), **options))
     if hasattr(backbone, "swin"):
         # The final norm feeds only the classification output: its weights would never get a gradient.
         backbone.swin.layernorm = nn.Identity()

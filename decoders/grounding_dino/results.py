@@ -78,7 +78,7 @@ def overlapping(boxes: FloatArray, referred: FloatArray, *, least: float = 0.5) 
 
 
 def merge_doubles(boxes: FloatArray, labels: IntArray, most: float) -> IntArray:
-    """Indices to keep of boxes sorted by score: none overlaps a better one of its class by more than `most`."""
+    """Indices to keep, best first: boxes that no better one of their class overlaps by more than `most`."""
     rivals = (iou_matrix(boxes, boxes) > most) & (labels[:, None] == labels[None])
     kept: list[int] = []
     for index in range(len(boxes)):

@@ -35,7 +35,7 @@ class Items:
     labels: IntArray  # (N,) link
     queries: IntArray  # (N,)
 
-    def take(self, index: NDArray[np.int64] | BoolArray) -> Items:
+    def take(self, index: NDArray[np.signedinteger]) -> Items:
         return Items(
             xyxy=self.xyxy[index],
             scores=self.scores[index],
@@ -102,7 +102,7 @@ def answer(items: Items, masks: BoolArray | None, call: Call, size: Size, decode
             size=size,
             origin=origin,
         )
-    filled = masks.reshape(len(masks), -1).any(1)
+    filled = np.flatnonzero(masks.any((1, 2)))
     items, masks = items.take(filled), masks[filled]
     return Masks(
         masks=masks,

@@ -9,6 +9,7 @@ Axes: B pictures, S cells, Q queries, K classes, d width, L levels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class LinkEncoder(nn.Module):
 
     def forward(self, pyramid: Pyramid, classes: Tensor, class_mask: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, d) classes and (B, K) bool -> cells (B, S, d) and classes (B, K, d)."""
-        batch, count, _ = classes.shape
+        count = classes.shape[1]
         order = class_positions(class_mask)
         place = encode_sinusoidal_position_embedding(order[..., None].float(), num_pos_feats=self.d_model)
         # True where a class may look: every class at every class of its picture, padding at itself.
@@ -47,6 +48,7 @@ class LinkEncoder(nn.Module):
         hide_classes = ~class_mask if not bool(class_mask.all()) else None
         points = pyramid.reference_points()
         cells = pyramid.cells
+        layer: Any
         for layer in self.layers:
             (cells, _), (classes, _) = layer.fusion_layer(
                 vision_features=cells,
