@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw
 
 from superlink.decoders.artifacts import Boxes, Masks
+from superlink.router.errors import InputError
 from superlink.workflows.eval.outlines import OUTLINES, RING_HOLE, Outline
 
 Program = Literal["matplotlib", "skimage", "svg"]
@@ -68,6 +70,20 @@ class Item:
         angle = np.deg2rad(self.rotation)
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         return tuple(loop @ turn * self.radius + (self.x, self.y) for loop in OUTLINES[self.shape])
+
+
+def check_programs() -> None:
+    """Whether the three programs are there.
+
+    Raises:
+        InputError: one is not installed.
+    """
+    missing = [name for name in ("matplotlib", "skimage", "resvg_py") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"foreign pictures are drawn by {', '.join(missing)}, which is not installed; "
+            f"install superlink[dev] or leave this part out"
+        )
 
 
 def draw_foreign(seed: int, program: Program | None = None) -> ForeignPicture:

@@ -26,7 +26,7 @@ from superlink.workflows.eval.foreign import draw_foreign
 Kind = TypeVar("Kind", Boxes, Masks)
 
 ABSENT = 0.25  # share of classes that a question names in vain
-FIRST_SEED = 1 << 62  # scenes from here on are drawn by no training sample
+FIRST_SEED = 1 << 64  # training samples draw scenes below
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -16,6 +16,7 @@ from superlink.decoders.artifacts import Boxes, Masks
 from superlink.workflows.data.shapes_samples import ShapesSamples
 from superlink.workflows.eval import scenes
 from superlink.workflows.eval.answering import Answer, Progress, answered
+from superlink.workflows.eval.foreign import check_programs
 from superlink.workflows.eval.matching import Tally, box_iou, tally
 from superlink.workflows.eval.precision import average_precision
 from superlink.workflows.eval.report import EvalReport, Metric
@@ -46,7 +47,12 @@ def evaluate(
         parts: what to measure, of `PARTS`.
         batch: questions of one generation.
         progress: called with the part and the number of questions just answered.
+
+    Raises:
+        InputError: part "foreign" without the programs that draw its pictures.
     """
+    if "foreign" in parts:
+        check_programs()
     start = time.monotonic()
     metrics: list[Metric] = []
     for part in parts:

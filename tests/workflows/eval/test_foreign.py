@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import ImageColor
 
+from superlink.router.errors import InputError
 from superlink.workflows.data.shapes import COLOR_NAMES, SHAPES
 from superlink.workflows.data.shapes.colors import color_name
+from superlink.workflows.eval import foreign
 from superlink.workflows.eval.foreign import CSS, PROGRAMS, Program, draw_foreign
 from superlink.workflows.eval.outlines import OUTLINES
 
@@ -49,3 +51,9 @@ def test_boxes_hold_their_masks_tightly(program: Program) -> None:
 
 def test_the_same_seed_draws_the_same_picture() -> None:
     assert (draw_foreign(5).pixels == draw_foreign(5).pixels).all()
+
+
+def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "find_spec", lambda name: None if name == "skimage" else object())
+    with pytest.raises(InputError, match=r"drawn by skimage, .* install superlink\[dev\]"):
+        foreign.check_programs()
