@@ -15,9 +15,8 @@ import numpy as np
 
 from superlink.agents.asking import Question
 from superlink.decoders.artifacts import Boxes, Masks
-from superlink.workflows.data.instructions.phrases import Phrase
+from superlink.workflows.data.instructions.phrases import Phrase, described
 from superlink.workflows.data.instructions.tasks import Instruction, instruction
-from superlink.workflows.data.instructions.vocabulary import described
 from superlink.workflows.data.scene_phrases import ScenePhrases
 from superlink.workflows.data.shapes import COLOR_NAMES, SHAPES, Scene, SceneConfig, SceneObject
 from superlink.workflows.eval.answering import question

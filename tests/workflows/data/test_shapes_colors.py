@@ -54,7 +54,7 @@ def test_most_pixels_of_an_object_are_nearest_to_its_color_name() -> None:
     table = rgb2lab(np.array([rgb for _, rgb in anchors])[None] / 255)[0]
     names = np.array([name for name, _ in anchors])
     right, total = 0, 0
-    for seed in range(120):
+    for seed in range(80):
         scene = Scene.generate(seed, SceneConfig(effects=0))
         pixels = rgb2lab(scene.image())
         for item in scene.objects:
@@ -63,5 +63,5 @@ def test_most_pixels_of_an_object_are_nearest_to_its_color_name() -> None:
             distances = np.linalg.norm(pixels[item.mask][:, None] - table, axis=-1)
             total += 1
             right += np.mean(names[distances.argmin(axis=1)] == item.color) > 0.5
-    assert total > 200
+    assert total > 120
     assert right / total > 0.97
