@@ -110,7 +110,9 @@ class GenerationLoop:
         self._routes = router.config.routing_ids
         self._routing_texts = frozenset(token.text for token in router.config.tokens)
         self._end = router.config.token_ids.eos
-        self._most_links = max((len(router.query(token)) for token in router.config.tokens), default=0)
+        longest_group = 1 + max((len(router.query(token)) for token in router.config.tokens), default=0)
+        # For the id just written with its queries, and for one more such group.
+        self._group_room = 2 * longest_group
         vocabulary = router.config.llm_config().vocab_size
         self._bans = torch.zeros(vocabulary, device=router.device)
         special = router.config.token_ids.special
@@ -130,6 +132,9 @@ class GenerationLoop:
     def add(self, requests: Sequence[Request]) -> list[int]:
         """Queue requests; they start together in the next step.
 
+        Oldest rounds are dropped where a conversation would leave too little room for the answer:
+        `max_new_tokens`, or a quarter of the router's positions if that is less.
+
         Returns:
             Their row numbers, which events carry and which are never used again.
 
@@ -137,7 +142,10 @@ class GenerationLoop:
             InputError: one of the conversations cannot be used; none is queued.
         """
         conversations = [request.conversation for request in requests]
-        batch = encode(conversations, self._tokenizer, self._router.config, training=False)
+        longest = self._router.config.max_positions
+        answer = max((request.options.max_new_tokens for request in requests), default=0)
+        limit = longest - min(answer, longest // 4) - self._group_room
+        batch = encode(conversations, self._tokenizer, self._router.config, training=False, limit=limit)
         expressions = [
             request.conversation[-1].text.strip() if request.expression is None else request.expression
             for request in requests
@@ -152,7 +160,7 @@ class GenerationLoop:
         started = time.perf_counter()
         rows = []
         for length, chosen, expression in zip(lengths, options, expressions, strict=True):
-            if length + 1 + self._most_links > self._router.config.max_positions:
+            if length + self._group_room > self._router.config.max_positions:
                 raise InputError(
                     f"the prompt takes {length} of {self._router.config.max_positions} positions "
                     f"and leaves no room for an answer; use fewer words or fewer pictures"
@@ -302,9 +310,8 @@ class GenerationLoop:
     def _is_full(self, row: _Row) -> bool:
         options = row.options
         most = options.max_new_tokens if options.forced is None else len(options.forced)
-        # Room for the id just written with its queries, and for another such group.
         room = self._router.config.max_positions - row.length
-        return len(row.ids) >= most or room < 2 * (1 + self._most_links)
+        return len(row.ids) >= most or room < self._group_room
 
     def _link(self, row: _Row, embeddings: Tensor, events: list[Event]) -> None:
         assert row.owed is not None

@@ -247,13 +247,33 @@ def test_a_reply_ends_where_the_model_has_no_more_positions(
     check_links(small, tokenizer, [asked], [reply])
 
 
-def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers(
+def test_an_instruction_that_leaves_no_room_for_an_answer_is_refused_with_both_numbers(
     router: Router, tokenizer: RouterTokenizer
 ) -> None:
     loop = GenerationLoop(router, tokenizer)
-    with pytest.raises(InputError, match=r"takes 509 of 512 positions"):
-        loop.add([request("a1" * 253 + "b")])
+    with pytest.raises(InputError, match=r"needs 502 positions, the router takes 368"):
+        loop.add([request("a1" * 250, GenerateOptions(max_new_tokens=300))])
+    with pytest.raises(InputError, match=r"takes 500 of 512 positions"):
+        loop.add_encoded(batch_of_ids([5] * 500), [GenerateOptions()], [""])
     assert len(loop) == 0
+
+
+def test_old_rounds_make_room_for_the_answer(router: Router, tokenizer: RouterTokenizer) -> None:
+    old = (Message(role="user", text="a1" * 180), Message(role="assistant", text="b"))
+    asked = request("find", GenerateOptions(max_new_tokens=300))
+    asked = replace(asked, conversation=(*old, *asked.conversation))
+    loop = GenerationLoop(router, tokenizer, observe=lambda states: widths.append(states.widths[0]))
+    widths: list[int] = []
+    loop.add([asked])
+    loop.step()
+    short = encode(asked.conversation[-1:], tokenizer, router.config, training=False)
+    assert widths == [short.input_ids.shape[1]]
+
+
+def batch_of_ids(ids: list[int]) -> RouterBatch:
+    return RouterBatch(
+        input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.bool)
+    )
 
 
 def answer(router: Router, tokenizer: RouterTokenizer, *pieces: str, stop: tuple[str, ...] = ()) -> Reply:
@@ -400,11 +420,8 @@ def test_ids_that_are_forced_follow_no_ban(router: Router, tokenizer: RouterToke
 
 def test_prompts_of_ids_need_no_conversation(router: Router, tokenizer: RouterTokenizer) -> None:
     ids = [tokenizer.id_of("<s>"), *tokenizer.encode("hello")]
-    batch = RouterBatch(
-        input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.bool)
-    )
     loop = GenerationLoop(router, tokenizer)
-    loop.add_encoded(batch, [GenerateOptions(max_new_tokens=3)], ["hello"])
+    loop.add_encoded(batch_of_ids(ids), [GenerateOptions(max_new_tokens=3)], ["hello"])
     (end,) = [event for event in run(loop) if isinstance(event, Finished)]
     assert len(end.reply.token_ids) <= 3
 
