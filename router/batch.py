@@ -6,9 +6,10 @@ L link embeddings of one routing token, D router width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from superlink.router.tokens import RoutingToken
@@ -25,6 +26,20 @@ class RouterBatch:
     tile_counts: tuple[tuple[int, ...], ...] = ()  # for each row, tiles of each of its images
     regions: Tensor | None = None  # (R, 1, S, S) 0/1 float, in reading order over rows
     region_images: tuple[tuple[int, ...], ...] = ()  # for each row, image index of each region
+
+    def padded(self, multiple: int, *, pad: int) -> RouterBatch:
+        """The same rows, padded on the right with id `pad` to a multiple of some positions.
+
+        A CPU keeps compiled kernels of every shape that it has seen: few lengths, little memory.
+        """
+        more = -self.input_ids.shape[1] % multiple
+        labels = None if self.labels is None else F.pad(self.labels, (0, more), value=-100)
+        return replace(
+            self,
+            input_ids=F.pad(self.input_ids, (0, more), value=pad),
+            attention_mask=F.pad(self.attention_mask, (0, more), value=False),
+            labels=labels,
+        )
 
     def to(self, device: torch.device | str) -> RouterBatch:
         def move(tensor: Tensor | None) -> Tensor | None:

@@ -25,6 +25,7 @@ from superlink.workflows.train.metrics import Stopwatch
 from superlink.workflows.train.plan import PlannedCall, last_tokens, plan_calls, routing_tokens
 
 LANGUAGE = "language"
+LENGTHS = 16  # rows are padded to a multiple of this many positions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,7 +101,9 @@ class JointModule(nn.Module):
             DataError: a sample whose targets do not match its routing tokens.
         """
         conversations = [sample.conversation for sample in samples]
-        rows = encode(conversations, self.tokenizer, self.router.config, training=True)
+        config = self.router.config
+        rows = encode(conversations, self.tokenizer, config, training=True)
+        rows = rows.padded(LENGTHS, pad=config.token_ids.pad)
         assert rows.labels is not None
         by_decoder: dict[str, list[tuple[int, PlannedCall]]] = {}
         last = []
