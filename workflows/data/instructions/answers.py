@@ -12,6 +12,7 @@ Routed = tuple[str, str]  # (token, phrase): ("[DET]", "red circle")
 _TAGGED = re.compile(r"<det>([^<>]+)</det>(\[[A-Z]+\])")
 
 NOTHING = "All right, I mark nothing."
+UNCLEAR = "Please tell me what: for example, find the red circles."  # also a section of chat.txt
 
 
 def answer(routed: Sequence[Routed]) -> str:

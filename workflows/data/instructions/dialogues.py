@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
+from superlink.workflows.data.instructions.answers import UNCLEAR
 from superlink.workflows.data.instructions.grammar import Split, draw
 from superlink.workflows.data.instructions.phrases import Phrase, described
 from superlink.workflows.data.instructions.tasks import (
@@ -90,7 +91,9 @@ def _later(
     kind = rng.choices([name for name, _ in LATER], [weight for _, weight in LATER])[0]
     last = next((turn.requests for turn in reversed(turns) if turn.requests), ())
     if kind == "chat" or (not last and kind != "fresh"):
-        return instruction(rng, "chat", split, source)
+        found = instruction(rng, "chat", split, source)
+        # "Find it" is a question only where nothing was spoken of.
+        return None if found is None or (last and found.reply == UNCLEAR) else found
     if kind == "fresh":
         # After masks, "what about the stars?" means masks again: only a clear order asks for boxes.
         detect = "detect/imperative" if last and last[-1].token == "[SEG]" else "detect"

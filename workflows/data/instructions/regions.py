@@ -28,8 +28,8 @@ def region_instruction(
     masked = rng.random() < 0.6
     section = f"{'masked' if masked else 'found'} {'one' if count == 1 else 'several'}"
     template = draw(rng, "region", split, section)
-    while not spoken and "{k:" not in template.source:
-        template = draw(rng, "region", split, section)
+    if not spoken and "{k:" not in template.source:  # it would say nothing of which region it means
+        return None
     skeleton = dressed(rng, template, split)
     said = joined(rng, names)
     if spoken and rng.random() < 0.7:
