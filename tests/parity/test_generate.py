@@ -16,7 +16,7 @@ from superlink.router.links import Reply
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
 from superlink.router.tokens import PAD
-from tests.parity.fixtures import Case, assert_close, assert_embedding, parity_case, subcase_names
+from tests.parity.fixtures import Case, assert_close, assert_embedding, indexed, parity_case, subcase_names
 from tests.parity.routers import recorded_config, recorded_router
 
 CASE = "f_generate"
@@ -71,7 +71,8 @@ def batch_of(case: Case, rows: Sequence[list[int]]) -> RouterBatch:
     """Rows of ids, each with the recorded picture and regions."""
     inputs, count = case.inputs(), len(rows)
     longest = max(map(len, rows))
-    tiles, regions = inputs["images"], inputs["regions"].unsqueeze(1)
+    tiles = torch.cat(indexed(inputs, "images") or [inputs["images"]])
+    regions = torch.cat(indexed(inputs, "regions") or [inputs["regions"]]).unsqueeze(1)
     return RouterBatch(
         input_ids=torch.tensor([row + [0] * (longest - len(row)) for row in rows]),
         attention_mask=torch.tensor([[place < len(row) for place in range(longest)] for row in rows]),
