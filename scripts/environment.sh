@@ -65,7 +65,7 @@ prepare() {
         say "making $venv with $("$python" --version)"
         "$python" -m venv "$venv" || die "cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"
     fi
-    if [[ $(uname) == Linux ]] && ! command -v nvidia-smi >/dev/null; then
+    if [[ $(uname) == Linux && -z ${PIP_EXTRA_INDEX_URL:-} ]] && ! command -v nvidia-smi >/dev/null; then
         say "no NVIDIA driver found; to save the download of CUDA libraries, stop and start again with"
         say "    PIP_EXTRA_INDEX_URL=URL-OF-CPU-BUILDS $0"
     fi
