@@ -22,8 +22,8 @@ def to_cxcywh(boxes: Tensor) -> Tensor:
 
 def inverse_sigmoid(values: Tensor) -> Tensor:
     """The logit of values in [0, 1], finite at both ends."""
-    logits: Tensor = torch.special.logit(values, eps=EPS)
-    return logits
+    values = values.clamp(0, 1)
+    return (values.clamp(min=EPS) / (1 - values).clamp(min=EPS)).log()
 
 
 def iou_and_hull(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:

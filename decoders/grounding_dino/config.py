@@ -122,6 +122,7 @@ class GroundingDinoConfig(DecoderConfig):
     dn_label_noise: float = 0.5  # half of it is the share of flipped labels
     dn_box_noise: float = 1.0
     dn_hide_padding: bool = True  # False, as published: padded denoising queries are attended to
+    empty_batches: bool = True  # False, as published: a batch without any object teaches nothing
 
     threshold: float = 0.3  # least score served
     grounding_threshold: float = 0.05  # the same for routes with `top`, which expect an answer

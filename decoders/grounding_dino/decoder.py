@@ -204,6 +204,8 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
                 terms |= mask_loss_terms(
                     stages, matched, embeddings, features.float(), targets, self.config, noise
                 )
+        if not self.config.empty_batches and not sum(targets.sizes):
+            terms = {}
         nothing = outputs.layers.boxes.sum() * 0
         return {name: terms.get(name, nothing) for name in self.weights}
 

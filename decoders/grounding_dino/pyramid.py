@@ -120,13 +120,13 @@ class PyramidBuilder(nn.Module):
             positions=torch.cat(positions, 1),
             valid=torch.cat([mask.flatten(1) for mask in masks], 1),
             padded=padded,
-            ratios=torch.stack([_valid_ratio(mask) for mask in masks], 1),
+            ratios=torch.stack([valid_ratio(mask) for mask in masks], 1),
             shapes=shapes,
             mask_stage=mask_stage,
         )
 
 
-def _valid_ratio(mask: Tensor) -> Tensor:
+def valid_ratio(mask: Tensor) -> Tensor:
     """(B, h, w) bool to (B, 2): share of the width and of the height that is picture."""
     height, width = mask.shape[-2:]
     return torch.stack([mask[:, 0].sum(1) / width, mask[:, :, 0].sum(1) / height], -1)

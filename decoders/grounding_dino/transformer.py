@@ -38,12 +38,9 @@ class LinkEncoder(nn.Module):
 
     def forward(self, pyramid: Pyramid, classes: Tensor, class_mask: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, d) classes and (B, K) bool -> cells (B, S, d) and classes (B, K, d)."""
-        count = classes.shape[1]
         order = class_positions(class_mask)
         place = encode_sinusoidal_position_embedding(order[..., None].float(), num_pos_feats=self.d_model)
-        # True where a class may look: every class at every class of its picture, padding at itself.
-        allowed = class_mask[:, None, :] & class_mask[:, :, None]
-        allowed = allowed | torch.eye(count, dtype=torch.bool, device=classes.device)
+        allowed = allowed_classes(class_mask)
         hide_cells = ~pyramid.valid if pyramid.padded else None
         hide_classes = ~class_mask if not bool(class_mask.all()) else None
         points = pyramid.reference_points()
@@ -75,6 +72,12 @@ def class_positions(class_mask: Tensor) -> Tensor:
     """(B, K) place of each class in its list; 0 for padding."""
     order = torch.arange(class_mask.shape[1], device=class_mask.device)
     return order.expand_as(class_mask) * class_mask
+
+
+def allowed_classes(class_mask: Tensor) -> Tensor:
+    """(B, K, K) bool: every class looks at every class of its picture, padding at itself."""
+    together = class_mask[:, None, :] & class_mask[:, :, None]
+    return together | torch.eye(class_mask.shape[1], dtype=torch.bool, device=class_mask.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

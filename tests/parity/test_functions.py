@@ -1,0 +1,124 @@
+"""Single functions of the detector against recorded numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from transformers.models.grounding_dino.modeling_grounding_dino import (
+    GroundingDinoSinePositionEmbedding,
+    encode_sinusoidal_position_embedding,
+)
+
+from superlink.decoders.grounding_dino.boxes import giou, inverse_sigmoid, to_xyxy
+from superlink.decoders.grounding_dino.config import GroundingDinoConfig
+from superlink.decoders.grounding_dino.deformable import deformable_sampling
+from superlink.decoders.grounding_dino.losses import focal
+from superlink.decoders.grounding_dino.points import mask_terms, sample, sample_rows
+from superlink.decoders.grounding_dino.pyramid import Pyramid, valid_ratio
+from superlink.decoders.grounding_dino.transformer import allowed_classes, class_positions
+from tests.parity.fixtures import Tensors, assert_close, assert_embedding, assert_loss, parity_case
+
+
+@pytest.fixture(scope="module")
+def given() -> Tensors:
+    return parity_case("h_functions").inputs()
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Tensors:
+    return parity_case("h_functions").expected()
+
+
+def shapes_of(given: Tensors) -> list[tuple[int, int]]:
+    return [(int(height), int(width)) for height, width in given["msda.spatial_shapes"]]
+
+
+def test_deformable_sampling(given: Tensors, recorded: Tensors) -> None:
+    found = deformable_sampling(
+        given["msda.value"],
+        shapes_of(given),
+        given["msda.sampling_locations"],
+        given["msda.attention_weights"],
+    )
+    assert_close(found, recorded["msda.out"])
+
+
+def named(recorded: Tensors, start: str) -> tuple[str, Tensor]:
+    """The one recorded entry whose name starts so; its width is part of the name."""
+    (name,) = [name for name in recorded if name.startswith(start)]
+    return name, recorded[name]
+
+
+def test_sine_encoding_of_picture_positions(given: Tensors, recorded: Tensors) -> None:
+    name, expected = named(recorded, "sine2d.gdino")
+    temperature = int(name.rpartition("temp")[2])
+    config = GroundingDinoConfig(d_model=expected.shape[1], temperature=temperature)
+    valid = ~given["sine2d.padding_mask"]
+    found = GroundingDinoSinePositionEmbedding(config.layer_config())(valid.float(), valid)
+    assert_embedding(found, expected)
+
+
+def test_sine_encoding_of_reference_boxes(given: Tensors, recorded: Tensors) -> None:
+    _, expected = named(recorded, "sine_ref.gdino")
+    boxes = given["sine_ref.boxes"].transpose(0, 1)
+    width = expected.shape[-1] // boxes.shape[-1]
+    assert_embedding(encode_sinusoidal_position_embedding(boxes, num_pos_feats=width), expected)
+
+
+def test_sine_encoding_of_class_positions(given: Tensors, recorded: Tensors) -> None:
+    _, expected = named(recorded, "sine_text.gdino")
+    places = given["sine_text.position_ids"][..., None].float()
+    assert_embedding(encode_sinusoidal_position_embedding(places, num_pos_feats=expected.shape[-1]), expected)
+
+
+def test_class_masks_and_positions(given: Tensors, recorded: Tensors) -> None:
+    mask = given["text_mask"]
+    assert torch.equal(class_positions(mask), recorded["text_position_ids"])
+    assert torch.equal(allowed_classes(mask), recorded["text_self_attention_mask_valid1"])
+
+
+def test_inverse_sigmoid_at_its_edges(given: Tensors, recorded: Tensors) -> None:
+    assert_embedding(inverse_sigmoid(given["inverse_sigmoid.in"]), recorded["inverse_sigmoid.gdino"])
+
+
+def test_generalised_iou(given: Tensors, recorded: Tensors) -> None:
+    boxes, others = to_xyxy(given["giou.b1_cxcywh"]), to_xyxy(given["giou.b2_cxcywh"])
+    assert_embedding(giou(boxes[:, None], others[None]), recorded["giou.gdino"])
+
+
+def test_proposals(given: Tensors, recorded: Tensors) -> None:
+    shapes, memory, padding = shapes_of(given), given["proposals.memory"], given["proposals.padding_mask"]
+    levels = padding.split([height * width for height, width in shapes], 1)
+    ratios = [valid_ratio(~level.unflatten(1, shape)) for level, shape in zip(levels, shapes, strict=True)]
+    pyramid = Pyramid(
+        cells=memory,
+        positions=memory,
+        valid=~padding,
+        padded=True,
+        ratios=torch.stack(ratios, 1),
+        shapes=tuple(shapes),
+        mask_stage=None,
+    )
+    start, usable = pyramid.proposals()
+    assert_embedding(start, recorded["proposals.unsigmoid"])
+    assert_embedding(memory.masked_fill(~usable[..., None], 0.0), recorded["proposals.memory_out"])
+
+
+def test_focal_loss(given: Tensors, recorded: Tensors) -> None:
+    logits, positive, known = given["focal.logits"], given["focal.targets"], given["focal.text_mask"]
+    mask = torch.zeros(logits.shape[0], 1, logits.shape[2], dtype=torch.bool)
+    mask[:, 0, : known.shape[1]] = known
+    assert_loss(focal(logits, positive, mask, alpha=0.25), recorded["focal.sum"])
+
+
+def test_mask_terms(given: Tensors, recorded: Tensors) -> None:
+    entropy, dice = mask_terms(given["mask.point_logits"], given["mask.point_labels"])
+    assert_loss(entropy.sum() / 3, recorded["mask.bce_over_3"])
+    assert_loss(dice.sum() / 3, recorded["mask.dice_over_3"])
+
+
+def test_point_sampling(given: Tensors, recorded: Tensors) -> None:
+    maps, points = given["point_sample.input"][:, 0], given["point_sample.coords"]
+    assert_embedding(sample(maps, points), recorded["point_sample.out"][:, 0])
+    assert_embedding(sample_rows(maps, torch.arange(len(maps)), points), recorded["point_sample.out"][:, 0])
