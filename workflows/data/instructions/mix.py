@@ -19,15 +19,15 @@ from superlink.workflows.data.instructions.vocabulary import Vocabulary
 class ShapesMix:
     """Weights of the tasks; they need not sum to one."""
 
-    detect: float = 0.26
+    detect: float = 0.24
     ground: float = 0.12
-    segment: float = 0.17
+    segment: float = 0.16
     mixed: float = 0.10
     nothing: float = 0.04  # negation without anything left to find
     partial: float = 0.05  # negation of some classes
-    chat: float = 0.08
+    chat: float = 0.12
     region: float = 0.05
-    dialogue: float = 0.13
+    dialogue: float = 0.12
     open_share: float = 0.2  # of the instructions that name something, about things not in the shapes world
 
     def draw(self, rng: Random) -> str:
