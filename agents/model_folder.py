@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from superlink.agents.embedded import SYSTEM_FILE, model_folder
 from superlink.decoders.contract import Decoder, DecoderConfig
 from superlink.decoders.grounding_dino import GroundingDinoConfig
 from superlink.router.checkpoint import (
@@ -37,7 +38,6 @@ from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
 from superlink.router.tokens import SPECIAL_TOKENS
 
-SYSTEM_FILE = "system.json"
 FORMAT = 1
 DECODERS: tuple[type[DecoderConfig], ...] = (GroundingDinoConfig,)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -102,9 +102,7 @@ def load_model(
     Raises:
         ModelError: a file is missing or damaged, or weights and configuration do not match.
     """
-    folder = Path(folder)
-    if not (folder / SYSTEM_FILE).is_file():
-        raise ModelError(f"{str(folder)!r} is not a model folder: it has no {SYSTEM_FILE}")
+    folder = model_folder(folder)
     head = load_json(folder / SYSTEM_FILE)
     names = head.get("decoders")
     if head.get("format") != FORMAT or not isinstance(names, list) or not all(map(_is_name, names)):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
 from types import TracebackType
 from typing import overload
 
 from typing_extensions import Self
 
 from superlink.agents.asking import Question, answer, answer_all, failed
+from superlink.agents.embedded import model_folder
 from superlink.agents.engine import Engine
 from superlink.agents.pictures import PictureLike, SourcePicture, read_picture
 from superlink.agents.session import (
@@ -23,7 +22,7 @@ from superlink.agents.session import (
 )
 from superlink.agents.turn import Turn
 from superlink.decoders.contract import DecoderConfig
-from superlink.router.errors import InputError, ModelError
+from superlink.router.errors import InputError
 from superlink.router.messages import Prompt
 from superlink.router.requests import GenerateOptions
 
@@ -173,6 +172,7 @@ def load(
     engine: str = "local",
     decoders: Sequence[type[DecoderConfig]] = (),
     device: str = "cpu",
+    threads: int | None = None,
 ) -> System:
     """A system, ready to be asked.
 
@@ -181,6 +181,7 @@ def load(
         engine: where it runs; "local" = in this process.
         decoders: configuration classes of decoders that are not part of this package.
         device: where the local engine keeps the weights.
+        threads: that torch uses in this process; None leaves them as they are.
 
     Raises:
         ModelError: no such model, or a folder that does not fit together.
@@ -188,32 +189,12 @@ def load(
     """
     if engine != "local":
         raise InputError(f"no engine {engine!r}; use 'local'")
+    import torch
+
     from superlink.agents.local import LocalEngine
     from superlink.agents.model_folder import load_model
 
+    if threads is not None:
+        torch.set_num_threads(threads)
     loaded = load_model(model_folder(model), decoders=decoders, device=device)
     return System(LocalEngine(loaded), name=loaded.name)
-
-
-def embedded_models() -> dict[str, Path]:
-    """The models that come with the package, by name."""
-    weights = Path(str(files("superlink"))) / "weights"
-    return {path.parent.name: path.parent for path in sorted(weights.glob("*/system.json"))}
-
-
-def model_folder(model: str | os.PathLike[str]) -> Path:
-    """The folder of an embedded model, or the one given.
-
-    Raises:
-        ModelError: neither.
-    """
-    embedded = embedded_models()
-    if model in embedded:
-        return embedded[str(model)]
-    folder = Path(model)
-    if not folder.is_dir():
-        known = ", ".join(embedded) or "none"
-        raise ModelError(
-            f"unknown model {os.fspath(model)!r}; the embedded ones: {known}; others by the path of a folder"
-        )
-    return folder

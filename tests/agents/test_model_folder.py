@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from superlink.agents.embedded import model_folder
 from superlink.agents.model_folder import Model, load_model, save_model
-from superlink.agents.system import load, model_folder
+from superlink.agents.system import load
 from superlink.decoders.artifacts import equal
 from superlink.router.errors import InputError, ModelError
 from superlink.router.requests import GenerateOptions
@@ -140,6 +141,7 @@ def test_an_unknown_name_lists_what_there_is(tmp_path: Path) -> None:
         load("huge")
     with pytest.raises(ModelError, match=r"no system\.json"):
         load(tmp_path)
+    (tmp_path / "system.json").write_text("{}")
     assert model_folder(tmp_path) == tmp_path
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from superlink.agents import system as system_module
+from superlink import ask_command, chat_command
 from superlink.agents.model_folder import Model
 from superlink.cli import app
 from tests.agents.tiny_model import build_model, saying, scene
@@ -27,7 +27,8 @@ def model() -> Model:
 @pytest.fixture
 def run(model: Model, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command in this process; `tiny` always writes `REPLY`."""
-    monkeypatch.setattr(system_module, "load", lambda *_, **__: saying(model, REPLY))
+    for module in (ask_command, chat_command):
+        monkeypatch.setattr(module, "open_system", lambda *_, **__: saying(model, REPLY))
 
     def command(*arguments: str, typed: str | bytes = "") -> Result:
         return CliRunner().invoke(app, list(arguments), input=typed)

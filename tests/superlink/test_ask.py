@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+from superlink import ask_command
 from superlink.agents.model_folder import Model
+from superlink.agents.system import System
 from tests.superlink.conftest import Run, png_of, save_scene
 
 FIND = "Find the red circle and outline the star."
@@ -62,6 +64,27 @@ def test_several_pictures_are_answered_in_order_and_bad_ones_spare_the_others(
         assert ("error" in line) == bad
         assert len(line["artifacts"]) == (0 if bad else 2)
         assert list(line)[:5] == ["image", "text", "failures", "artifacts", "timings"]
+
+
+def test_large_pictures_are_asked_in_smaller_batches(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [str(save_scene(tmp_path / f"{number}.png", number)) for number in range(5)]
+    whole = lines_of(run("ask", *names, FIND, "--json"))
+    sizes: list[int] = []
+    ask = System.ask
+
+    def counting(self: System, text: str, *, image: list[Any], **options: Any) -> Any:
+        sizes.append(len(image))
+        return ask(self, text, image=image, **options)
+
+    monkeypatch.setattr(System, "ask", counting)
+    monkeypatch.setattr(ask_command, "BATCH_PIXELS", 2 * 40 * 60)
+    parted = lines_of(run("ask", *names, FIND, "--json"))
+    assert sizes == [2, 2, 1]
+    assert [line["image"] for line in parted] == names
+    for one, other in zip(whole, parted, strict=True):
+        assert one["artifacts"][0]["labels"] == other["artifacts"][0]["labels"]
 
 
 def test_without_out_nothing_is_written(run: Run, picture: Path) -> None:

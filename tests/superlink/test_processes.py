@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from superlink.agents.model_folder import Model, save_model
+from superlink.cli import app
 from tests.superlink.conftest import save_scene
 
 
@@ -20,30 +22,29 @@ def folder(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def superlink(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "superlink", *arguments]
-    return subprocess.run(command, input=typed, capture_output=True, text=True, timeout=200, check=False)
+REPORT = "atexit.register(lambda: sys.stderr.write(' '.join(sorted(sys.modules))))"
 
 
-def test_ask_prints_json_alone(folder: Path, tmp_path: Path) -> None:
+def superlink(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return in_process([sys.executable, "-m", "superlink", *arguments])
+
+
+def in_process(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_ask_prints_json_alone_and_loads_no_more_than_it_needs(folder: Path, tmp_path: Path) -> None:
     names = [str(save_scene(tmp_path / "scene.png")), str(tmp_path / "missing.png")]
-    result = superlink("ask", *names, "Find.", "--model", str(folder), "--json", "--max-new-tokens", "8")
+    code = f"import atexit, sys; {REPORT}; from superlink.cli import main; main()"
+    arguments = ["ask", *names, "Find.", "--model", str(folder), "--json", "--max-new-tokens", "8"]
+    result = in_process([sys.executable, "-c", code, *arguments])
     good, bad = map(json.loads, result.stdout.splitlines())
     assert result.returncode == 1
-    assert result.stderr == ""
     assert (good["image"], good["failures"]) == (names[0], [])
     assert "does not exist" in bad["error"]
-
-
-def test_a_model_that_does_not_fit_is_one_line(folder: Path, tmp_path: Path) -> None:
-    (folder / "router" / "model.safetensors").rename(tmp_path / "model.safetensors")
-    picture = str(save_scene(tmp_path / "scene.png"))
-    result = superlink("ask", picture, "Find.", "--model", str(folder), "--json")
-    (tmp_path / "model.safetensors").rename(folder / "router" / "model.safetensors")
-    assert (result.returncode, result.stdout) == (1, "")
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("superlink: error: ")
-    assert "model.safetensors" in line
+    (modules,) = result.stderr.splitlines()
+    assert "superlink.agents.local" in modules.split()
+    assert not {"ray", "supervision", "matplotlib", "diffusers", "peft", "cv2"} & set(modules.split())
 
 
 def test_an_unknown_model_is_one_line(tmp_path: Path) -> None:
@@ -57,3 +58,29 @@ def test_version_and_bad_usage() -> None:
     assert superlink("--version").stdout.startswith("superlink ")
     assert superlink("ask").returncode == 2
     assert superlink("fly").returncode == 2
+
+
+def test_a_model_that_does_not_fit_is_one_line(folder: Path, tmp_path: Path) -> None:
+    (folder / "router" / "model.safetensors").rename(tmp_path / "model.safetensors")
+    picture = str(save_scene(tmp_path / "scene.png"))
+    result = CliRunner().invoke(app, ["ask", picture, "Find.", "--model", str(folder), "--json"])
+    (tmp_path / "model.safetensors").rename(folder / "router" / "model.safetensors")
+    assert (result.exit_code, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("superlink: error: ")
+    assert "model.safetensors" in line
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_mounted_commands_explain_themselves_and_fail_in_one_line(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"])
+    assert shown.exit_code == 0
+    assert f"superlink {command}" in shown.stdout
+    assert CliRunner().invoke(app, [command, "--nonsense"]).exit_code == 2
+
+
+def test_an_unknown_recipe_is_one_line() -> None:
+    result = CliRunner().invoke(app, ["train", "nothing-of-that-kind"])
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("superlink: error: ")

@@ -65,8 +65,3 @@ def test_the_help_text_needs_nothing_heavy() -> None:
 def test_reading_pictures_and_naming_prompts_needs_no_torch() -> None:
     code = "import superlink\nsuperlink.Point(1, 2), superlink.InputError\nimport superlink.agents.pictures"
     assert not loaded_after(code) & {"torch", "ray", "transformers"}
-
-
-def test_asking_needs_neither_ray_nor_drawing() -> None:
-    code = "import superlink.agents.local, superlink.agents.system"
-    assert not loaded_after(code) & {"ray", "supervision", "matplotlib", "diffusers", "peft", "cv2"}
