@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from superlink.decoders.artifacts import BoolArray, FloatArray
+from superlink.decoders.artifacts import BoolArray
 from superlink.router.errors import InputError
 
 Size = tuple[int, int]  # (height, width)
@@ -53,7 +53,7 @@ class Letterbox:
         return round_up(self.inner[0], multiple), round_up(self.inner[1], multiple)
 
     @property
-    def scale(self) -> FloatArray:
+    def scale(self) -> NDArray[np.float64]:
         """(x, y) frame pixels per picture pixel."""
         height, width = self.size
         return np.array([self.inner[1] / width, self.inner[0] / height], dtype=np.float64)

@@ -232,7 +232,7 @@ def _terms(kit: Kit, targets: Sequence[Artifact]) -> tuple[dict[str, Tensor], Te
         assert term.ndim == 0, f"loss term {name} is not a scalar"
         assert torch.isfinite(term), f"loss term {name} is {float(term.detach())}"
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-    total.backward()  # type: ignore[no-untyped-call]
+    total.backward()
     return terms, total, links
 
 

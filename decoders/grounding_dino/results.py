@@ -79,12 +79,16 @@ def overlapping(boxes: FloatArray, referred: FloatArray, *, least: float = 0.5) 
 
 def merge_doubles(boxes: FloatArray, labels: IntArray, most: float) -> IntArray:
     """Indices to keep, best first: boxes that no better one of their class overlaps by more than `most`."""
-    rivals = (iou_matrix(boxes, boxes) > most) & (labels[:, None] == labels[None])
     kept: list[int] = []
-    for index in range(len(boxes)):
-        if not rivals[index, kept].any():
-            kept.append(index)
-    return np.array(kept, dtype=np.int64)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        rivals = iou_matrix(boxes[own], boxes[own]) > most
+        chosen: list[int] = []
+        for index in range(len(own)):
+            if not rivals[index, chosen].any():
+                chosen.append(index)
+        kept.extend(own[chosen].tolist())
+    return np.array(sorted(kept), dtype=np.int64)
 
 
 def keep_top(labels: IntArray, top: int) -> IntArray:
