@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import secrets
 import shutil
 import signal
 import tempfile
@@ -156,22 +157,11 @@ def _spawned(config: TrainConfig, folder: Path, rank: int, meeting: str, sender:
 
 def _ray_workers(config: TrainConfig, folder: Path) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
     import ray.cloudpickle
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.exceptions import WorkerGroupError
 
-    own = not ray.is_initialized()
-    if own:
-        ray.init(
-            num_cpus=max(os.cpu_count() or 1, config.workers),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(config.threads)}},
-        )
     # Any: Ray's hints name the RunConfig of an older interface.
     run_config: Any = RunConfig(
         name="ray",
@@ -179,25 +169,50 @@ def _ray_workers(config: TrainConfig, folder: Path) -> None:
         failure_config=FailureConfig(max_failures=0),
         logging_config=LoggingConfig(log_level="ERROR"),
     )
-    trainer = TorchTrainer(
-        _ray_worker,
-        # Bytes: Ray's controller need not know the modules that a user's configuration comes from.
-        train_loop_config={"run": ray.cloudpickle.dumps((config, folder))},
-        torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
-        scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=config.use_gpu),
-        run_config=run_config,
-    )
+    with _ray_runtime(config):
+        trainer = TorchTrainer(
+            _ray_worker,
+            # Bytes: Ray's controller need not know the modules that a user's configuration comes from.
+            train_loop_config={"run": ray.cloudpickle.dumps((config, folder))},
+            torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
+            scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=config.use_gpu),
+            run_config=run_config,
+        )
+        try:
+            # In another thread Ray leaves Ctrl-C to us: workers save before they end.
+            _in_thread(trainer.fit)
+        except WorkerGroupError as error:
+            known = [e for e in error.worker_failures.values() if isinstance(e, SuperlinkError)]
+            if known:
+                raise known[0] from error
+            raise
+
+
+@contextmanager
+def _ray_runtime(config: TrainConfig) -> Iterator[None]:
+    """The runtime that this process is connected to, else one of this machine until the block ends."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    own_token = not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if own_token:
+        # Ray guards its ports with a token, and would keep one in the user's home.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     try:
-        # In another thread Ray leaves Ctrl-C to us: workers save before they end.
-        _in_thread(trainer.fit)
-    except WorkerGroupError as error:
-        known = [e for e in error.worker_failures.values() if isinstance(e, SuperlinkError)]
-        if known:
-            raise known[0] from error
-        raise
+        ray.init(
+            num_cpus=max(os.cpu_count() or 1, config.workers),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(config.threads)}},
+        )
+        yield
     finally:
-        if own:
-            ray.shutdown()
+        ray.shutdown()
+        if own_token:
+            del os.environ["RAY_AUTH_TOKEN"]
 
 
 def _ray_worker(arguments: dict[str, Any]) -> None:
