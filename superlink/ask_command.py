@@ -134,9 +134,8 @@ def print_json(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
     if isinstance(answer, str):
         line = {"image": name, **EMPTY, "error": answer}
     else:
-        pictures = {key: os.fspath(path) for key, path in saved.items()}
-        line = {**answer.to_json(pictures), "image": name}
-        line = {"image": name, **{key: value for key, value in line.items() if key != "image"}}
+        line = answer.to_json({key: os.fspath(path) for key, path in saved.items()})
+        line["image"] = name or None
     sys.stdout.write(json_format.dumps(line) + "\n")
     sys.stdout.flush()
 

@@ -49,5 +49,5 @@ def test_a_first_picture_that_is_missing_is_one_line(run: Run) -> None:
 def test_no_picture_at_all_still_talks(run: Run) -> None:
     result = run("chat", "--json", typed="Find it.\n")
     line = json.loads(result.stdout)
-    assert line["image"] is None or line["image"] == ""
+    assert line["image"] is None
     assert {failure["kind"] for failure in line["failures"]} == {"input"}
