@@ -54,6 +54,7 @@ class LossWeights:
     giou: float = 2.0
     mask: float = 5.0
     dice: float = 5.0
+    dense: float = 0.0  # classes of every encoder cell (dense.py); 0, as published: no such term
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

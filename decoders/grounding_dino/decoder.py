@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers.models.grounding_dino.modeling_grounding_dino import GroundingDinoMLPPredictionHead
 
-from superlink.decoders.artifacts import Artifact, Boxes, Masks
+from superlink.decoders.artifacts import Artifact, IntArray, Masks
 from superlink.decoders.contract import Call, Decoder, Route
-from superlink.decoders.grounding_dino.boxes import inverse_sigmoid, to_cxcywh
+from superlink.decoders.grounding_dino.boxes import inverse_sigmoid
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
 from superlink.decoders.grounding_dino.denoising import Denoising, build_denoising
+from superlink.decoders.grounding_dino.dense import dense_term
+from superlink.decoders.grounding_dino.inputs import DetectionInputs, targets_in_frame
 from superlink.decoders.grounding_dino.losses import (
     Matched,
     Stage,
@@ -38,27 +39,8 @@ from superlink.decoders.grounding_dino.model import (
 from superlink.decoders.grounding_dino.noise import Noise, SeededNoise
 from superlink.decoders.grounding_dino.serving import answer, chosen_items
 from superlink.decoders.letterbox import Letterbox, common_frame, round_up, stack_pictures
-from superlink.router.errors import DataError, DecoderError, InputError, LinkError
+from superlink.router.errors import DecoderError, InputError, LinkError
 from superlink.router.links import LinkBatch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class DetectionInputs:
-    """A batch of calls in the decoder's frame."""
-
-    calls: tuple[Call, ...]
-    routes: tuple[Route, ...]  # of each call
-    letterboxes: tuple[Letterbox, ...]
-    pixels: Tensor  # (B, 3, H, W) normalised
-    valid: Tensor  # (B, H, W) bool
-    targets: Targets | None
-    noise: Noise | None  # for denoising and mask points; with targets only
-
-    @property
-    def wants_masks(self) -> bool:
-        if self.targets is not None and any(masks is not None for masks in self.targets.masks):
-            return True
-        return any(route.returns is Masks for route in self.routes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -303,7 +285,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             results.append(answer(items, masks, call, box.size, self.config.name))
         return results
 
-    def mask_maps(self, outputs: DetectionOutputs, row: int, queries: np.ndarray) -> Tensor:
+    def mask_maps(self, outputs: DetectionOutputs, row: int, queries: Sequence[int] | IntArray) -> Tensor:
         """(N, H/4, W/4) mask logits of some queries of one picture.
 
         Raises:
@@ -317,40 +299,3 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             return mask_logits(
                 embeddings, torch.zeros_like(index), outputs.mask_features[row : row + 1].float()
             )
-
-
-def targets_in_frame(
-    calls: Sequence[Call],
-    targets: Sequence[Artifact],
-    letterboxes: Sequence[Letterbox],
-    frame: tuple[int, int],
-    device: torch.device,
-) -> Targets:
-    """Labelled artifacts to tensors; masks, where there are any, are used for every route."""
-    if len(targets) != len(calls):
-        raise DataError(f"{len(calls)} calls but {len(targets)} targets")
-    labels: list[Tensor] = []
-    boxes: list[Tensor] = []
-    masks: list[Tensor | None] = []
-    for call, target, box in zip(calls, targets, letterboxes, strict=True):
-        if not isinstance(target, (Boxes, Masks)):
-            raise DataError(
-                f"call {call.id!r} needs Boxes or Masks as its target, got {type(target).__name__}"
-            )
-        if len(target) and int(target.labels.max()) >= len(call.links):
-            label = int(target.labels.max())
-            raise DataError(f"call {call.id!r} has {len(call.links)} links, but a target is labelled {label}")
-        if target.size != box.size:
-            raise DataError(f"call {call.id!r}: picture of {box.size}, target for one of {target.size}")
-        height, width = box.size
-        xyxy = torch.as_tensor(target.xyxy, dtype=torch.float32)
-        relative = to_cxcywh(xyxy / torch.tensor([width, height, width, height]))
-        labels.append(torch.as_tensor(target.labels, dtype=torch.long, device=device))
-        boxes.append(relative.to(device))
-        if isinstance(target, Masks):
-            padded = torch.zeros(len(target), *frame, dtype=torch.bool)
-            padded[:, : box.inner[0], : box.inner[1]] = torch.from_numpy(box.masks_to_frame(target.masks))
-            masks.append(padded.to(device))
-        else:
-            masks.append(None)
-    return Targets(labels=tuple(labels), boxes=tuple(boxes), masks=tuple(masks))

@@ -99,11 +99,22 @@ def focal(logits: Tensor, positive: Tensor, mask: Tensor, *, alpha: float, gamma
     return (balance * entropy * wrong**gamma * mask).sum()
 
 
+def shared_labels(labels: Tensor, boxes: Tensor, classes: int) -> Tensor:
+    """(n, K) 0 or 1: the labels of each object, with those of other entries of the same box.
+
+    Several phrases may name one object ("star", "red thing"); each of them is right about it.
+    """
+    names = F.one_hot(labels, classes).float()
+    same = (boxes[:, None] == boxes[None]).all(-1).float()
+    return (same @ names).clamp(max=1.0)
+
+
 def class_term(
-    stage: Stage, picture: Tensor, query: Tensor, label: Tensor, class_mask: Tensor, alpha: float
+    stage: Stage, picture: Tensor, query: Tensor, names: Tensor, class_mask: Tensor, alpha: float
 ) -> Tensor:
+    """`names` (rows, K): the labels of the object that each matched query stands for."""
     positive = torch.zeros_like(stage.logits)
-    positive[picture, query, label] = 1.0
+    positive[picture, query] = names
     mask = class_mask[:, None, :]
     if stage.real is not None:
         mask = mask & stage.real[..., None]
@@ -114,7 +125,12 @@ def class_and_box_terms(
     stages: Sequence[Stage], matched: Matched, targets: Targets, class_mask: Tensor, *, alpha: float
 ) -> dict[str, Tensor]:
     """`loss_ce`, `loss_bbox`, `loss_giou` of every stage."""
-    label = torch.cat(targets.labels)[matched.target].split(matched.sizes)
+    classes = class_mask.shape[1]
+    by_object = [
+        shared_labels(labels, boxes, classes)
+        for labels, boxes in zip(targets.labels, targets.boxes, strict=True)
+    ]
+    names = torch.cat(by_object)[matched.target].split(matched.sizes)
     goal = torch.cat(targets.boxes)[matched.target]
     rows = matched.split()
     found = torch.cat(
@@ -124,7 +140,7 @@ def class_and_box_terms(
     apart = (1 - giou(to_xyxy(found), to_xyxy(goal))).split(matched.sizes)
     terms = {}
     for index, (stage, (picture, query)) in enumerate(zip(stages, rows, strict=True)):
-        terms[f"loss_ce{stage.suffix}"] = class_term(stage, picture, query, label[index], class_mask, alpha)
+        terms[f"loss_ce{stage.suffix}"] = class_term(stage, picture, query, names[index], class_mask, alpha)
         # The empty sum keeps the graph, so that backward works on a batch without objects.
         nothing = stage.boxes.sum() * 0
         terms[f"loss_bbox{stage.suffix}"] = distance[index].sum() / stage.count + nothing

@@ -60,6 +60,9 @@ class Proposals:
     index: Tensor  # (B, Q) cells, best first
     logits: Tensor  # (B, Q, K)
     boxes: Tensor  # (B, Q, 4) cxcywh
+    cell_logits: Tensor  # (B, S, K) of every cell
+    cell_centres: Tensor  # (B or 1, S, 2) x, y in [0, 1] of the picture
+    usable: Tensor  # (B or 1, S) bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -146,7 +149,14 @@ class Detector(nn.Module):
         chosen = start.expand(len(cells), -1, -1)[rows, index]
         # Boxes of the chosen cells only: the head is row by row, so the others change nothing.
         boxes = float32_boxes(self.encoder_output_bbox_embed, objects[rows, index], chosen)
-        return Proposals(index=index, logits=logits[rows, index], boxes=boxes)
+        return Proposals(
+            index=index,
+            logits=logits[rows, index],
+            boxes=boxes,
+            cell_logits=logits,
+            cell_centres=start[..., :2].sigmoid(),
+            usable=usable,
+        )
 
     def mask_features(self, detection: Detection) -> Tensor:
         """(B, mask_dim, H/4, W/4)."""

@@ -13,11 +13,8 @@ from superlink.decoders import testing
 from superlink.decoders.artifacts import Artifact, Boxes, Text
 from superlink.decoders.contract import Call, Route
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
-from superlink.decoders.grounding_dino.decoder import (
-    DetectionInputs,
-    DetectionOutputs,
-    GroundingDinoDecoder,
-)
+from superlink.decoders.grounding_dino.decoder import DetectionOutputs, GroundingDinoDecoder
+from superlink.decoders.grounding_dino.inputs import DetectionInputs
 
 BACKBONE = {
     "model_type": "convnext",

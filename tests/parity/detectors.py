@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
-from superlink.decoders.grounding_dino.decoder import DetectionInputs, GroundingDinoDecoder
+from superlink.decoders.grounding_dino.decoder import GroundingDinoDecoder
+from superlink.decoders.grounding_dino.inputs import DetectionInputs
 from superlink.decoders.grounding_dino.keymap import config_from_published, load_published, to_published
 from superlink.decoders.grounding_dino.losses import Targets
 from superlink.decoders.grounding_dino.noise import Noise

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from superlink.decoders.grounding_dino.decoder import DetectionInputs, DetectionOutputs, GroundingDinoDecoder
+from superlink.decoders.grounding_dino.decoder import DetectionOutputs, GroundingDinoDecoder
+from superlink.decoders.grounding_dino.inputs import DetectionInputs
 from superlink.decoders.grounding_dino.keymap import load_published, to_published
 from superlink.decoders.grounding_dino.pyramid import level_masks
 from superlink.router.errors import ModelError

@@ -12,11 +12,8 @@ import torch
 from superlink.decoders.artifacts import Artifact
 from superlink.decoders.contract import Call
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
-from superlink.decoders.grounding_dino.decoder import (
-    DetectionInputs,
-    DetectionOutputs,
-    GroundingDinoDecoder,
-)
+from superlink.decoders.grounding_dino.decoder import DetectionOutputs, GroundingDinoDecoder
+from superlink.decoders.grounding_dino.inputs import DetectionInputs
 from superlink.router.links import LinkBatch, SuperLink
 
 LINK_DIM = 16
