@@ -14,5 +14,6 @@ def test_padding_adds_positions_that_count_for_nothing() -> None:
     padded = batch.padded(4, pad=0)
     assert padded.input_ids.tolist() == [[5, 6, 7, 0], [8, 0, 0, 0]]
     assert padded.attention_mask[:, 3].tolist() == [False, False]
-    assert padded.labels is not None and padded.labels[:, 3].tolist() == [-100, -100]
+    assert padded.labels is not None
+    assert padded.labels[:, 3].tolist() == [-100, -100]
     assert padded.padded(4, pad=0).input_ids.shape == (2, 4)

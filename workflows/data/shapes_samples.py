@@ -140,9 +140,7 @@ def _targets(
     return tuple(
         Target(
             token=token,
-            artifact=(
-                source.scene.masks(group) if masks or token == "[SEG]" else source.scene.boxes(group)
-            ),
+            artifact=(source.scene.masks(group) if masks or token == "[SEG]" else source.scene.boxes(group)),
         )
         for token, group in groups.items()
     )
