@@ -92,7 +92,11 @@ def save_weights(
     }
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as fresh:
         for file, part in zip(names, parts, strict=True):
-            save_file(part, Path(fresh) / file, metadata=metadata if len(parts) == 1 else {"format": "pt"})
+            path = Path(fresh) / file
+            path.touch()
+            mode = path.stat().st_mode
+            save_file(part, path, metadata=metadata if len(parts) == 1 else {"format": "pt"})
+            path.chmod(mode)  # safetensors writes files that only their owner can read
         for old in _files(folder, name):
             old.unlink()
         for file in names:

@@ -66,8 +66,8 @@ prepare() {
         "$python" -m venv "$venv" || die "cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"
     fi
     if [[ $(uname) == Linux && -z ${PIP_EXTRA_INDEX_URL:-} ]] && ! command -v nvidia-smi >/dev/null; then
-        say "no NVIDIA driver found; to save the download of CUDA libraries, stop and start again with"
-        say "    PIP_EXTRA_INDEX_URL=URL-OF-CPU-BUILDS $0"
+        say "no NVIDIA driver found; torch may still bring CUDA libraries of several GB. To save that, stop, set"
+        say "PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds (see its installation page) and start again"
     fi
     pip=("$venv/bin/python" -m pip install --disable-pip-version-check -c "$root/constraints.txt")
     # torch alone first: whatever else asks for it then takes the build that is there.

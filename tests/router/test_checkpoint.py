@@ -153,3 +153,10 @@ class TestBadFolders:
     def test_an_index_that_is_none(self, folder: Path, text: str) -> None:
         (folder / "model.safetensors.index.json").write_text(text)
         self.fails(folder, r"is not an index of weights")
+
+
+def test_weights_are_readable_by_whoever_reads_other_new_files(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.touch()
+    (file,) = save_weights(tmp_path, "model", {"a": torch.zeros(2)})
+    assert file.stat().st_mode == other.stat().st_mode
