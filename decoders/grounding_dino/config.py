@@ -128,6 +128,8 @@ class GroundingDinoConfig(DecoderConfig):
     threshold: float = 0.3  # least score served
     grounding_threshold: float = 0.05  # the same for routes with `top`, which expect an answer
     max_detections: int = 100
+    # Masks are cut at their box, grown by this share of its size on every side; None: not cut.
+    mask_margin: float | None = 0.1
     merge_iou: float | None = 0.7  # boxes of one class that overlap more are one; None: no merging
 
     def __post_init__(self) -> None:

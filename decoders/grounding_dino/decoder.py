@@ -37,6 +37,7 @@ from superlink.decoders.grounding_dino.model import (
     start_at_reference,
 )
 from superlink.decoders.grounding_dino.noise import Noise, SeededNoise
+from superlink.decoders.grounding_dino.results import cut_at_boxes
 from superlink.decoders.grounding_dino.serving import answer, chosen_items
 from superlink.decoders.letterbox import Letterbox, common_frame, round_up, stack_pictures
 from superlink.router.errors import DecoderError, InputError, LinkError
@@ -177,6 +178,8 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             terms = class_and_box_terms(
                 stages, matched, targets, outputs.class_mask, alpha=self.config.focal_alpha
             )
+            if self.config.weights.dense:
+                terms["loss_dense"] = self._dense_term(outputs, targets, count)
             features = outputs.mask_features
             if features is not None and any(masks is not None for masks in targets.masks):
                 if not self.config.encoder_masks:
@@ -229,6 +232,19 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             for at in [last, *range(last)]
         ]
 
+    def _dense_term(self, outputs: DetectionOutputs, targets: Targets, count: float) -> Tensor:
+        proposals = outputs.detection.proposals
+        return dense_term(
+            proposals.cell_logits,
+            proposals.cell_centres,
+            proposals.usable,
+            outputs.detection.pyramid.shapes,
+            targets,
+            outputs.class_mask,
+            alpha=self.config.focal_alpha,
+            count=count,
+        )
+
     def _mask_embeddings(
         self, outputs: DetectionOutputs, stages: Sequence[Stage], matched: Matched
     ) -> list[Tensor]:
@@ -267,6 +283,8 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
                     f"loss_mask{suffix}": config.weights.mask,
                     f"loss_dice{suffix}": config.weights.dice,
                 }
+        if config.weights.dense:
+            weights["loss_dense"] = config.weights.dense
         return weights
 
     @torch.no_grad()
@@ -282,6 +300,8 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             masks = None
             if route.returns is Masks:
                 masks = box.masks_to_picture(self.mask_maps(outputs, row, items.queries), stride=4)
+                if self.config.mask_margin is not None:
+                    masks = cut_at_boxes(masks, items.xyxy, self.config.mask_margin)
             results.append(answer(items, masks, call, box.size, self.config.name))
         return results
 

@@ -53,7 +53,10 @@ def near_centre(centres: Tensor, boxes: Tensor, shapes: tuple[tuple[int, int], .
     """(S, n) bool: which cells stand for which objects (n, 4) cxcywh."""
     device = centres.device
     cell = torch.cat(
-        [torch.tensor([1 / width, 1 / height], device=device).expand(height * width, 2) for height, width in shapes]
+        [
+            torch.tensor([1 / width, 1 / height], device=device).expand(height * width, 2)
+            for height, width in shapes
+        ]
     )
     level = torch.cat(
         [torch.full((height * width,), at, device=device) for at, (height, width) in enumerate(shapes)]

@@ -107,6 +107,7 @@ def config_from_published(data: Mapping[str, Any], *, num_links: int | None = No
         focal_alpha=data["focal_alpha"],
         dn_hide_padding=False,
         empty_batches=False,
+        mask_margin=None,
         merge_iou=None,
     )
 

@@ -8,6 +8,8 @@ Axes: Q queries, K classes, N items.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -100,6 +102,21 @@ def keep_top(labels: IntArray, top: int) -> IntArray:
         if seen[label] <= top:
             kept.append(index)
     return np.array(kept, dtype=np.int64)
+
+
+def cut_at_boxes(masks: BoolArray, boxes: FloatArray, margin: float) -> BoolArray:
+    """(N, H, W) masks without what lies outside their xyxy box, grown by `margin` of its size on every side.
+
+    A mask is compared with every cell of the picture, so a few far away may light up.
+    """
+    cut = np.zeros_like(masks)
+    height, width = masks.shape[1:]
+    for row, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+        across, down = (x1 - x0) * margin, (y1 - y0) * margin
+        left, right = max(0, math.floor(x0 - across)), min(width, math.ceil(x1 + across))
+        top, bottom = max(0, math.floor(y0 - down)), min(height, math.ceil(y1 + down))
+        cut[row, top:bottom, left:right] = masks[row, top:bottom, left:right]
+    return cut
 
 
 def tight_boxes(masks: BoolArray) -> FloatArray:

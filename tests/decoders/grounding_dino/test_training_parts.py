@@ -18,6 +18,7 @@ from superlink.decoders.grounding_dino.matching import class_cost, match
 from superlink.decoders.grounding_dino.noise import SeededNoise
 from superlink.decoders.grounding_dino.points import sample, sample_rows
 from superlink.decoders.grounding_dino.results import (
+    cut_at_boxes,
     iou_matrix,
     keep_top,
     merge_doubles,
@@ -223,6 +224,14 @@ def test_results_keep_the_best_of_each_label_and_the_best_pairs() -> None:
     assert labels.tolist() == [1, 0, 0]
     assert queries.tolist() == [0, 1, 0]
     torch.testing.assert_close(scores, torch.tensor([2.0, 1.0, 0.0]).sigmoid())
+
+
+def test_masks_are_cut_at_their_grown_boxes() -> None:
+    masks = np.ones((2, 20, 30), dtype=np.bool_)
+    boxes = np.array([[10, 5, 20, 10], [25, 0, 30, 20]], dtype=np.float32)
+    cut = cut_at_boxes(masks, boxes, 0.2)
+    np.testing.assert_array_equal(tight_boxes(cut), [[8, 4, 22, 11], [24, 0, 30, 20]])
+    assert cut[0].sum() == 14 * 7
 
 
 def test_tight_boxes_touch_their_masks_and_overlap_needs_half() -> None:
