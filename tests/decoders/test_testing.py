@@ -12,39 +12,11 @@ import pytest
 from superlink.decoders import testing
 from superlink.decoders.artifacts import Artifact, Boxes, Text
 from superlink.decoders.contract import Call, Route
-from superlink.decoders.grounding_dino.config import GroundingDinoConfig
 from superlink.decoders.grounding_dino.decoder import DetectionOutputs, GroundingDinoDecoder
 from superlink.decoders.grounding_dino.inputs import DetectionInputs
+from tests.decoders.grounding_dino.detectors import small
 
-BACKBONE = {
-    "model_type": "convnext",
-    "depths": [1, 1, 1, 1],
-    "hidden_sizes": [8, 8, 16, 16],
-    "out_features": ["stage1", "stage2", "stage3", "stage4"],
-}
-SMALL = GroundingDinoConfig(
-    backbone=BACKBONE,
-    d_model=32,
-    norm_groups=8,
-    num_queries=10,
-    num_feature_levels=3,
-    encoder_layers=1,
-    encoder_heads=4,
-    encoder_ffn_dim=32,
-    decoder_layers=2,
-    decoder_heads=4,
-    decoder_ffn_dim=32,
-    dropout=0.0,
-    fusion_droppath=0.0,
-    mask_dim=8,
-    fusion_scale=0.1,
-    class_prior=0.01,
-    shortest=64,
-    longest=64,
-    square=True,
-    num_points=64,
-    dn_number=4,
-)
+SMALL = small()
 
 
 class Reversed(GroundingDinoDecoder):
