@@ -157,7 +157,7 @@ class TrainLoop:
 
     def _global_counts(self, prepared: Sequence[JointBatch], stop: bool) -> tuple[dict[str, float], bool]:
         """What each loss is divided by; whether any worker asked to stop. Idle decoders are absent."""
-        names = ["language", *self.module.decoders]
+        names = self.module.counted
         sums = [sum(batch.counts.get(name, 0.0) for batch in prepared) for name in names]
         active = [float(any(name in batch.counts for batch in prepared)) for name in names]
         vector = torch.tensor([*sums, *active, float(stop)], dtype=torch.float64, device=self.device)

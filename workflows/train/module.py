@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from superlink.decoders.contract import Decoder
@@ -22,13 +21,14 @@ from superlink.router.links import LinkBatch, SuperLink
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
 from superlink.workflows.data.samples import Sample
+from superlink.workflows.train.link_words import LINK_WORDS, Words, link_words_loss, words_of
 from superlink.workflows.train.metrics import Stopwatch
 from superlink.workflows.train.plan import PlannedCall, last_tokens, plan_calls, routing_tokens
 
 LANGUAGE = "language"
+DEFAULT_WEIGHTS = {LINK_WORDS: 0.0}
 # On a CPU in bfloat16 a kernel is compiled and kept for every length of rows that occurs. 200 lengths of
 # four 64-wide layers took 548 MB and four times the time of their second round; multiples of 32 took 31 MB.
-ROW_MULTIPLE = 16
 LENGTHS = 16  # rows are padded to a multiple of this many positions
 
 
@@ -49,6 +49,7 @@ class JointBatch:
     work: Mapping[str, DecoderWork]  # only decoders with something to do
     counts: Mapping[str, float]  # label tokens under "language", objects under a decoder's name
     sources: tuple[str, ...]
+    words: tuple[Words, ...]  # for each row, what its links stand for
 
 
 @runtime_checkable
@@ -79,7 +80,12 @@ class JointModule(nn.Module):
     def loss_names(self) -> tuple[str, ...]:
         """Every term that `forward` can return, in a fixed order."""
         terms = [f"{name}/{term}" for name in self.decoders for term in self.decoder(name).weights]
-        return (LANGUAGE, *terms)
+        return (LANGUAGE, LINK_WORDS, *terms)
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """What losses are normalised by, in a fixed order."""
+        return (LANGUAGE, LINK_WORDS, *self.decoders)
 
     def set_image_side(self, side: int | None) -> None:
         """Let decoders that can see pictures at another side do so; None = as they are configured."""
@@ -117,7 +123,10 @@ class JointModule(nn.Module):
             if decode and (sample.image is not None or sample.targets):
                 for planned in plan_calls(sample, self.configs, self.tokens, salt=salt):
                     by_decoder.setdefault(planned.decoder, []).append((row, planned))
+        words = tuple(words_of(sample, tuple(self.tokens), self.tokenizer) for sample in samples)
         counts = {LANGUAGE: float((rows.labels[:, 1:] != -100).sum())}
+        if linked := sum(bool(ids) for row in words for ids in row):
+            counts[LINK_WORDS] = float(linked)
         work = {}
         for name in self.decoders:  # in the same order on every worker
             if name in by_decoder:
@@ -128,7 +137,8 @@ class JointModule(nn.Module):
                 counts[name] = self.decoder(name).count(inputs)
                 work[name] = DecoderWork(calls=tuple(by_decoder[name]), inputs=inputs)
         return JointBatch(
-            rows=_padded(rows, self.router.config.token_ids.pad).to(self.device),
+            rows=rows.to(self.device),
+            words=words,
             last_links=tuple(last),
             work=work,
             counts=counts,
@@ -147,7 +157,7 @@ class JointModule(nn.Module):
             watch: takes the time of router and decoders.
 
         Returns:
-            Scalars with graph: "language", "<decoder>/<term>"; absent where nothing was asked.
+            Scalars with graph: "language", "link_words", "<decoder>/<term>"; absent where nothing was asked.
         """
         watch = watch or Stopwatch()
         terms: dict[str, Tensor] = {}
@@ -155,6 +165,9 @@ class JointModule(nn.Module):
             output: RouterOutput = self.router(batch.rows)
         if output.loss is not None and output.loss_count:
             terms[LANGUAGE] = output.loss * (output.loss_count / counts[LANGUAGE])
+        said = link_words_loss(output.links, batch.words, self.router.language.lm_head)
+        if said is not None:
+            terms[LINK_WORDS] = said[0] / counts[LINK_WORDS]
         with watch("decoders"):
             for name, work in batch.work.items():
                 links = [self._links(output, batch, row, planned) for row, planned in work.calls]
@@ -170,7 +183,7 @@ class JointModule(nn.Module):
         for key, value in terms.items():
             name, _, term = key.partition("/")
             own = self.decoder(name).weights[term] if term else 1.0
-            total = total + loss_weights.get(name, 1.0) * own * value
+            total = total + loss_weights.get(name, DEFAULT_WEIGHTS.get(name, 1.0)) * own * value
         return total
 
     def _links(
@@ -186,18 +199,6 @@ class JointModule(nn.Module):
                 )
             made.append(replace(empty, embeddings=links[index].embeddings, position=links[index].position))
         return tuple(made)
-
-
-def _padded(rows: RouterBatch, pad: int) -> RouterBatch:
-    """Rows with further padding, up to a multiple of `ROW_MULTIPLE` positions."""
-    extra = -rows.input_ids.shape[1] % ROW_MULTIPLE
-    assert rows.labels is not None
-    return replace(
-        rows,
-        input_ids=F.pad(rows.input_ids, (0, extra), value=pad),
-        attention_mask=F.pad(rows.attention_mask, (0, extra), value=False),
-        labels=F.pad(rows.labels, (0, extra), value=-100),
-    )
 
 
 def _last_message_links(links: Sequence[RowLink], wanted: int, source: str) -> Sequence[RowLink]:

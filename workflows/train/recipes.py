@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from superlink.decoders.grounding_dino import GroundingDinoConfig
+from superlink.decoders.grounding_dino import GroundingDinoConfig, LossWeights
 from superlink.router.config import RouterConfig, TokenIds
 from superlink.router.tokenizer import END, START, RouterTokenizer
 from superlink.router.tokens import PAD, SPECIAL_TOKENS
 from superlink.workflows.data.shapes import SceneConfig
 from superlink.workflows.data.shapes_samples import ShapesMix, ShapesSamples, TextSamples, corpus
-from superlink.workflows.train.config import Source, Stage, TrainConfig
+from superlink.workflows.train.config import ParamGroup, Source, Stage, TrainConfig
 from superlink.workflows.train.systems import FreshSystem
 
 ENDLESS = 1 << 40  # samples of a procedural source
@@ -34,6 +34,9 @@ SEEING = ShapesMix(
     open_share=0.02,
 )
 
+# Long dialogues are few: a step costs as much as its longest rows.
+SPEAKING = ShapesMix(nothing=0.06, partial=0.08, chat=0.15, dialogue=0.05, open_share=0.06)
+
 
 def shapes_tiny() -> TrainConfig:
     """The embedded `tiny` family: words first, then everything at 128 pixels, then at 224."""
@@ -47,27 +50,36 @@ def shapes_tiny() -> TrainConfig:
         ),
         stages=(
             Stage(
-                name="words", steps=1000, mixture=(words(),), lr=2e-3, warmup=100, floor=0.3,
+                name="words", steps=600, mixture=(words(),), lr=1.3e-3, warmup=100, floor=0.3,
                 global_batch=128, micro_batch=16, text_only=True,
                 trainable=("router.llm.*", "router.queries.*"),
             ),
             Stage(
-                name="joint-128", steps=2600, mixture=(pictures(128), words()), lr=7e-4, warmup=100,
+                name="joint-128", steps=600, mixture=(pictures(128), words(2.5)), lr=7e-4, warmup=100,
                 floor=0.5, image_side=128,
             ),
             Stage(
-                name="joint-224", steps=1800, mixture=(pictures(224), words()), lr=4.5e-4, warmup=50,
-                floor=0.02,
+                name="joint-224", steps=400, mixture=(pictures(224), words(5.0)), lr=6e-4, warmup=30,
+                floor=0.5, global_batch=96,
+            ),
+            Stage(
+                name="focus-128", steps=600, mixture=(pictures(128), words(0.5)), lr=8e-4, warmup=20,
+                floor=0.6, image_side=128, global_batch=48,
+            ),
+            Stage(
+                name="final-224", steps=350, mixture=(pictures(224), words(1.0)), lr=6e-4, warmup=20,
+                floor=0.02, global_batch=48,
             ),
         ),
-        global_batch=32,
+        global_batch=56,
         micro_batch=8,
         workers=2,
+        groups=(ParamGroup(glob="router.*", lr=1.3),),
         autocast=True,
         clip=1.0,
         # Losses of a detector are sums over layers and terms; at full weight they would drown the
         # language loss in the weights that both share.
-        loss_weights={"grounding_dino": 0.1},
+        loss_weights={"grounding_dino": 0.1, "link_words": 0.3},
         validation=(held_out(224),),
         validation_samples=64,
         log_every=20,
@@ -79,9 +91,9 @@ def shapes_tiny() -> TrainConfig:
 def shapes_smoke() -> TrainConfig:
     """About a minute on a laptop: every stage of a real run, a few steps each. It learns next to nothing."""
     tiny = shapes_tiny()
-    lengths = {"words": 20, "joint-128": 10, "joint-224": 4}
     stages = tuple(
-        replace(stage, steps=lengths[stage.name], warmup=2, global_batch=4) for stage in tiny.stages
+        replace(stage, steps=steps, warmup=2, global_batch=4)
+        for stage, steps in zip(tiny.stages, (20, 10, 4), strict=False)
     )
     return replace(
         tiny,
@@ -108,7 +120,8 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
 
 def words(weight: float = 1.0) -> Source:
     """Conversations without pictures."""
-    return Source(name="words", open=partial(TextSamples, ENDLESS), weight=weight)
+    opened = partial(TextSamples, ENDLESS, mix=SPEAKING)
+    return Source(name="words", open=opened, weight=weight)
 
 
 def pictures(side: int, weight: float = 1.0, *, mix: ShapesMix | None = None) -> Source:
@@ -155,6 +168,7 @@ def tiny_detector() -> GroundingDinoConfig:
         square=True,
         num_points=None,
         encoder_masks=False,
+        weights=LossWeights(ce=4.0, dense=2.0),
         dn_number=20,
         dn_groups=3,
     )
@@ -178,7 +192,7 @@ def shapes_system(
                 "hidden_size": router["vision_width"],
                 "intermediate_size": 2 * router["vision_width"],
                 "num_hidden_layers": router["vision_layers"],
-                "num_attention_heads": router["vision_width"] // 32,
+                "num_attention_heads": max(1, router["vision_width"] // 32),
                 "image_size": 224,
                 "patch_size": 28,
             },

@@ -40,7 +40,7 @@ def test_a_decoder_that_nothing_asks_for_is_not_run_and_gets_no_gradient(module:
     batch = module.prepare(samples("detect", "chat"))
     terms = module(batch, plain_counts(dict(batch.counts)))
     module.total(terms, {}).backward()
-    assert set(terms) == {"language", "counter/box", "counter/square"}
+    assert set(terms) == {"language", "link_words", "counter/box", "counter/square"}
     counter, painter = module.decoders["counter"], module.decoders["painter"]
     assert isinstance(counter, ToyDecoder)
     assert isinstance(painter, ToyDecoder)
@@ -85,7 +85,7 @@ def test_the_total_weighs_terms_with_the_decoders_and_the_runs_weights(module: J
 def test_without_decoding_only_words_are_learned(module: JointModule) -> None:
     batch = module.prepare(samples("both"), decode=False)
     assert not batch.work
-    assert set(module(batch, plain_counts(dict(batch.counts)))) == {"language"}
+    assert set(module(batch, plain_counts(dict(batch.counts)))) == {"language", "link_words"}
 
 
 def test_a_target_that_does_not_fit_is_an_error_with_its_source(module: JointModule) -> None:
