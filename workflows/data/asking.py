@@ -14,6 +14,8 @@ from superlink.workflows.data.instructions.tasks import dressed, finished
 Task = Literal["detect", "segment", "ground"]
 
 TOKENS: dict[Task, str] = {"detect": "[DET]", "segment": "[SEG]", "ground": "[GRD]"}
+# Forms of a slot that say the words of every phrase; others leave the noun to be guessed.
+_SPOKEN = frozenset(("all", "many", "the", "a", "it", "name", "each"))
 _TRIES = 200
 
 
@@ -33,9 +35,11 @@ def asking(rng: Random, task: Task, split: Split, phrases: Sequence[Phrase]) -> 
     for _ in range(_TRIES):
         skeleton = dressed(rng, draw(rng, task, split), split)
         slots = list(SLOT.finditer(skeleton))
-        if len(slots) != 1 or slots[0][1] != slot or (slots[0][3] and len(phrases) > 1):
+        if len(slots) != 1:
             continue
-        said = listed(rng, phrases, slots[0][2])
-        text = skeleton[: slots[0].start()] + said + skeleton[slots[0].end() :]
+        group, form, one_class = slots[0].groups()
+        if group != slot or form not in _SPOKEN or (one_class and len(phrases) > 1):
+            continue
+        text = skeleton[: slots[0].start()] + listed(rng, phrases, form) + skeleton[slots[0].end() :]
         return finished(rng, text, split)
     raise DataError(f"no template for {task!r} takes {len(phrases)} phrases")

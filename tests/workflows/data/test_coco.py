@@ -55,7 +55,7 @@ def write(folder: Path, data: dict[str, Any]) -> Path:
 
 def test_a_sample_asks_for_classes_and_holds_every_box_of_those(tmp_path: Path) -> None:
     path = write(tmp_path, coco())
-    for seed in range(30):
+    for seed in range(200):
         sample = CocoSamples(path, tmp_path, seed=seed)[0]
         (target,) = sample.targets
         boxes = target.artifact
@@ -212,7 +212,7 @@ def referring() -> dict[str, Any]:
 def test_an_expression_becomes_one_grounded_box(tmp_path: Path) -> None:
     path = write(tmp_path, referring())
     seen = set()
-    for seed in range(12):
+    for seed in range(200):
         sample = RefCocoSamples(path, tmp_path, seed=seed)[0]
         (target,) = sample.targets
         boxes = target.artifact
