@@ -85,7 +85,7 @@ def corpus(n: int, seed: int = 0) -> Iterator[str]:
     """`n` texts for a tokenizer: what people and the assistant write, without special tokens."""
     rng = Random(f"corpus:{seed}")
     mix = ShapesMix()
-    source = Vocabulary(mix.open_share)
+    source = Vocabulary(2 * mix.open_share)  # rare words need pieces of their own
     for index in range(n):
         found = None
         while found is None:
