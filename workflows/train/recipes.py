@@ -63,11 +63,11 @@ def shapes_tiny() -> TrainConfig:
                 floor=0.5, global_batch=96,
             ),
             Stage(
-                name="focus-128", steps=600, mixture=(pictures(128), words(0.5)), lr=8e-4, warmup=20,
+                name="focus-128", steps=800, mixture=(pictures(128, least=0.15), words(0.5)), lr=8e-4, warmup=20,
                 floor=0.6, image_side=128, global_batch=48,
             ),
             Stage(
-                name="final-224", steps=350, mixture=(pictures(224), words(1.0)), lr=6e-4, warmup=20,
+                name="final-224", steps=130, mixture=(pictures(224), words(1.0)), lr=6e-4, warmup=20,
                 floor=0.02, global_batch=48,
             ),
         ),
@@ -124,9 +124,11 @@ def words(weight: float = 1.0) -> Source:
     return Source(name="words", open=opened, weight=weight)
 
 
-def pictures(side: int, weight: float = 1.0, *, mix: ShapesMix | None = None) -> Source:
-    """Conversations about scenes of `side` pixels."""
-    scenes = SceneConfig(height=side, width=side)
+def pictures(
+    side: int, weight: float = 1.0, *, mix: ShapesMix | None = None, least: float = 0.085
+) -> Source:
+    """Conversations about scenes of `side` pixels, with things of at least `least` sides."""
+    scenes = SceneConfig(height=side, width=side, min_size=least)
     opened = partial(ShapesSamples, ENDLESS, mix=mix or SEEING, scenes=scenes, masks=True)
     return Source(name=f"shapes-{side}", open=opened, weight=weight)
 
