@@ -67,7 +67,7 @@ class RowLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RouterOutput:
-    logits: Tensor  # (B, T, vocabulary) float32
+    logits: Tensor  # (B, T, vocabulary) float32; with `only_labelled` (N, vocabulary)
     hidden: Tensor  # (B, T, D) after the final norm
     links: tuple[tuple[RowLink, ...], ...]  # for each row, in reading order
     loss: Tensor | None = None  # mean cross-entropy over labelled positions

@@ -87,6 +87,7 @@ class Router(nn.Module):
         batch: RouterBatch,
         *,
         output_hidden_states: bool = False,
+        only_labelled: bool = False,
         sampler: PointSampler | None = None,
     ) -> RouterOutput:
         """One pass over complete rows.
@@ -94,6 +95,8 @@ class Router(nn.Module):
         Args:
             batch: rows with placeholders written out (`expand`).
             output_hidden_states: also keep every layer's output.
+            only_labelled: logits (N, V) of the N positions before a label alone, in reading order, for
+                training: a third of the positions and less. The loss is the same.
             sampler: mask pixels for the region encoder.
 
         Raises:
@@ -109,13 +112,23 @@ class Router(nn.Module):
             output_hidden_states=output_hidden_states,
         )
         hidden = output.last_hidden_state
-        logits = self.language.lm_head(hidden).float()
-        loss, count = (None, 0) if batch.labels is None else self._language_loss(logits, batch)
+        labels = self._next_labels(batch)
+        if only_labelled and labels is not None:
+            labelled = labels != IGNORED
+            logits = self.language.lm_head(hidden[:, :-1][labelled]).float()
+            total = F.cross_entropy(logits, labels[labelled], reduction="sum")
+        else:
+            logits = self.language.lm_head(hidden).float()
+            total = logits.new_zeros(())
+            if labels is not None:
+                written = logits[:, :-1].flatten(0, 1)
+                total = F.cross_entropy(written, labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        count = 0 if labels is None else int((labels != IGNORED).sum())
         return RouterOutput(
             logits=logits,
             hidden=hidden,
             links=_row_links(groups, hidden),
-            loss=loss,
+            loss=None if labels is None else total / max(count, 1),
             loss_count=count,
             hidden_states=tuple(output.hidden_states) if output_hidden_states else (),
         )
@@ -242,17 +255,13 @@ class Router(nn.Module):
         _check_total("tiles", batch.tiles, sum(sum(row) for row in counts))
         _check_total("regions", batch.regions, sum(len(row) for row in images))
 
-    def _language_loss(self, logits: Tensor, batch: RouterBatch) -> tuple[Tensor, int]:
-        """Mean cross-entropy over labelled positions, and their number; placeholders never count."""
-        assert batch.labels is not None
-        placeholders = torch.tensor(self.config.token_ids.placeholders, device=logits.device)
+    def _next_labels(self, batch: RouterBatch) -> Tensor | None:
+        """(B, T - 1) what each position but the last should write next; placeholders never count."""
+        if batch.labels is None:
+            return None
+        placeholders = torch.tensor(self.config.token_ids.placeholders, device=batch.input_ids.device)
         ignored = torch.isin(batch.input_ids, placeholders) | ~batch.attention_mask
-        targets = batch.labels.masked_fill(ignored, IGNORED)[:, 1:]
-        count = int((targets != IGNORED).sum())
-        total = F.cross_entropy(
-            logits[:, :-1].flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
-        return total / max(count, 1), count
+        return batch.labels.masked_fill(ignored, IGNORED)[:, 1:]
 
 
 def _row_links(groups: Sequence[Sequence[LinkGroup]], hidden: Tensor) -> tuple[tuple[RowLink, ...], ...]:

@@ -125,6 +125,22 @@ def test_a_batch_without_labelled_positions_has_loss_zero_with_a_graph(
     output.loss.backward()
 
 
+def test_logits_of_labelled_positions_alone_give_the_same_loss_and_gradients(
+    router: Router, batch: RouterBatch
+) -> None:
+    whole = router(batch)
+    part = router(batch, only_labelled=True)
+    assert whole.loss is not None
+    assert part.loss is not None
+    assert part.logits.shape == (part.loss_count, whole.logits.shape[2])
+    assert part.loss_count == whole.loss_count
+    torch.testing.assert_close(part.loss, whole.loss)
+    weight = router.llm.lm_head.weight
+    torch.testing.assert_close(
+        torch.autograd.grad(part.loss, weight)[0], torch.autograd.grad(whole.loss, weight)[0]
+    )
+
+
 def test_queries_learn_from_a_loss_on_their_links_alone(router: Router, batch: RouterBatch) -> None:
     router = copy.deepcopy(router)
     links = router(batch).links

@@ -162,7 +162,7 @@ class JointModule(nn.Module):
         watch = watch or Stopwatch()
         terms: dict[str, Tensor] = {}
         with watch("router"):
-            output: RouterOutput = self.router(batch.rows)
+            output: RouterOutput = self.router(batch.rows, only_labelled=True)
         if output.loss is not None and output.loss_count:
             terms[LANGUAGE] = output.loss * (output.loss_count / counts[LANGUAGE])
         said = link_words_loss(output.links, batch.words, self.router.language.lm_head)

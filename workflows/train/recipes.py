@@ -124,9 +124,7 @@ def words(weight: float = 1.0) -> Source:
     return Source(name="words", open=opened, weight=weight)
 
 
-def pictures(
-    side: int, weight: float = 1.0, *, mix: ShapesMix | None = None, least: float = 0.085
-) -> Source:
+def pictures(side: int, weight: float = 1.0, *, mix: ShapesMix | None = None, least: float = 0.085) -> Source:
     """Conversations about scenes of `side` pixels, with things of at least `least` sides."""
     scenes = SceneConfig(height=side, width=side, min_size=least)
     opened = partial(ShapesSamples, ENDLESS, mix=mix or SEEING, scenes=scenes, masks=True)
