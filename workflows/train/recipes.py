@@ -63,8 +63,8 @@ def shapes_tiny() -> TrainConfig:
                 floor=0.5, global_batch=96,
             ),
             Stage(
-                name="focus-128", steps=800, mixture=(pictures(128, least=0.15), words(0.5)), lr=8e-4, warmup=20,
-                floor=0.6, image_side=128, global_batch=48,
+                name="focus-128", steps=800, mixture=(pictures(128, least=0.15), words(0.5)), lr=8e-4,
+                warmup=20, floor=0.6, image_side=128, global_batch=48,
             ),
             Stage(
                 name="final-224", steps=130, mixture=(pictures(224), words(1.0)), lr=6e-4, warmup=20,
