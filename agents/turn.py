@@ -18,6 +18,7 @@ from superlink.decoders.export import to_json
 from superlink.router.errors import InputError
 
 Kind = TypeVar("Kind", Boxes, Masks, Keypoints, Picture, Text)
+Items = TypeVar("Items", Boxes, Masks, Keypoints)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,44 +49,28 @@ class Turn:
     @property
     def boxes(self) -> Boxes:
         """The first boxes of the reply; without any, an empty `Boxes`."""
-        if any(isinstance(artifact, Boxes) for artifact in self.artifacts):
-            return self.first(Boxes)
-        return Boxes(
-            xyxy=np.zeros((0, 4), np.float32),
-            scores=np.zeros(0, np.float32),
-            labels=np.zeros(0, np.int64),
-            names=(),
-            size=self._size,
-        )
+        return self._first_or_none(Boxes)
 
     @property
     def masks(self) -> Masks:
         """The first masks of the reply; without any, an empty `Masks`."""
-        if any(isinstance(artifact, Masks) for artifact in self.artifacts):
-            return self.first(Masks)
-        return Masks(
-            masks=np.zeros((0, *self._size), np.bool_),
-            xyxy=np.zeros((0, 4), np.float32),
-            scores=np.zeros(0, np.float32),
-            labels=np.zeros(0, np.int64),
-            names=(),
-            size=self._size,
-        )
+        return self._first_or_none(Masks, masks=np.zeros((0, *self._size), np.bool_))
 
     @property
     def keypoints(self) -> Keypoints:
         """The first keypoints of the reply; without any, an empty `Keypoints`."""
-        if any(isinstance(artifact, Keypoints) for artifact in self.artifacts):
-            return self.first(Keypoints)
-        return Keypoints(
-            xyv=np.zeros((0, 0, 3), np.float32),
-            keypoint_names=(),
-            xyxy=np.zeros((0, 4), np.float32),
-            scores=np.zeros(0, np.float32),
-            labels=np.zeros(0, np.int64),
-            names=(),
-            size=self._size,
-        )
+        return self._first_or_none(Keypoints, xyv=np.zeros((0, 0, 3), np.float32), keypoint_names=())
+
+    def _first_or_none(self, kind: type[Items], **own: Any) -> Items:
+        """The first artifact of a kind, else one without items; `own` are the rows of that kind alone."""
+        if any(isinstance(artifact, kind) for artifact in self.artifacts):
+            return self.first(kind)
+        rows: dict[str, Any] = {
+            "xyxy": np.zeros((0, 4), np.float32),
+            "scores": np.zeros(0, np.float32),
+            "labels": np.zeros(0, np.int64),
+        }
+        return kind(**rows, **own, names=(), size=self._size)
 
     @property
     def picture(self) -> Picture | None:

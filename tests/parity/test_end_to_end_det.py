@@ -37,20 +37,11 @@ from tests.parity.fixtures import (
     assert_embedding,
     assert_loss,
     indexed,
-    parity_case,
     under,
 )
 from tests.parity.routers import recorded_router
 
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return parity_case("g_end_to_end_det")
-
-
-@pytest.fixture(scope="module")
-def weights(case: Case) -> Tensors:
-    return case.weights()
+CASE = "g_end_to_end_det"
 
 
 @pytest.fixture

@@ -17,17 +17,19 @@ from superlink.decoders.grounding_dino.losses import focal
 from superlink.decoders.grounding_dino.points import mask_terms, sample, sample_rows
 from superlink.decoders.grounding_dino.pyramid import Pyramid, valid_ratio
 from superlink.decoders.grounding_dino.transformer import allowed_classes, class_positions
-from tests.parity.fixtures import Tensors, assert_close, assert_embedding, assert_loss, parity_case
+from tests.parity.fixtures import Case, Tensors, assert_close, assert_embedding, assert_loss
+
+CASE = "h_functions"
 
 
 @pytest.fixture(scope="module")
-def given() -> Tensors:
-    return parity_case("h_functions").inputs()
+def given(case: Case) -> Tensors:
+    return case.inputs()
 
 
 @pytest.fixture(scope="module")
-def recorded() -> Tensors:
-    return parity_case("h_functions").expected()
+def recorded(case: Case) -> Tensors:
+    return case.expected()
 
 
 def shapes_of(given: Tensors) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from superlink.router.links import Reply
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
 from superlink.router.tokens import PAD
-from tests.parity.fixtures import Case, assert_close, assert_embedding, indexed, parity_case, subcase_names
+from tests.parity.fixtures import Case, assert_close, assert_embedding, indexed, subcase_names
 from tests.parity.routers import recorded_config, recorded_router
 
 CASE = "f_generate"
@@ -26,11 +26,6 @@ SHIFTED = "prompt_two_det"
 SUBCASES = subcase_names(CASE)
 REGULAR = [name for name in SUBCASES if name != SHIFTED]
 FREE = [name for name in REGULAR if name.startswith(("free", "prompt"))]  # no id was forced
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return parity_case(CASE)
 
 
 @pytest.fixture(scope="module")

@@ -40,17 +40,8 @@ from tests.parity.fixtures import (
     under,
 )
 
+CASE = "c_gdino"
 EQUAL = "c_gdino_equal_classes"
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return parity_case("c_gdino")
-
-
-@pytest.fixture(scope="module")
-def weights(case: Case) -> Tensors:
-    return case.weights()
 
 
 @pytest.fixture

@@ -8,12 +8,9 @@ from torch import Tensor
 
 from superlink.decoders.grounding_dino.results import instance_masks, picture_boxes, semantic_map, top_pairs
 from superlink.decoders.letterbox import Letterbox
-from tests.parity.fixtures import Case, assert_close, assert_embedding, parity_case
+from tests.parity.fixtures import Case, assert_close, assert_embedding
 
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return parity_case("i_postprocess")
+CASE = "i_postprocess"
 
 
 def rows(case: Case) -> list[int]:

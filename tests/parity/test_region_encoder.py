@@ -8,14 +8,10 @@ from torch import Tensor
 
 from superlink.router.keymap import load_strictly, our_name
 from superlink.router.regions import RegionEncoder
-from tests.parity.fixtures import Case, Tensors, assert_embedding, indexed, parity_case
+from tests.parity.fixtures import Case, Tensors, assert_embedding, indexed
 
+CASE = "a_region_encoder"
 POOLINGS = ("grid_sample", "mean", "cross_attn")
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return parity_case("a_region_encoder")
 
 
 def encoder_of(case: Case, pooling: str) -> RegionEncoder:

@@ -19,7 +19,6 @@ from tests.parity.fixtures import (
     assert_embedding,
     assert_loss,
     indexed,
-    parity_case,
     subcase_names,
 )
 from tests.parity.routers import recorded_router
@@ -27,11 +26,6 @@ from tests.parity.routers import recorded_router
 CASE = "b_splice_llm"
 MISMATCHED = [name for name in subcase_names(CASE) if name.startswith("mismatch")]
 REGULAR = [name for name in subcase_names(CASE) if name not in MISMATCHED]
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return parity_case(CASE)
 
 
 @pytest.fixture(scope="module")
