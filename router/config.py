@@ -89,6 +89,9 @@ class RouterConfig:
     max_tiles: int = 4  # without the overview tile
     freeze_vision: bool = True  # the tower runs without graph
     template: str = "plain_chat"  # layout of conversations, see templates.py
+    # Read questions in lower case and with a space in front, so that a word has the same ids wherever
+    # it stands: for small models, which would have to learn every spelling of it.
+    fold_case: bool = False
     # Tables whose groups repeat the first placeholder id; other groups number theirs.
     repeating_tables: tuple[str, ...] = ("gen", "edit")
 

@@ -145,7 +145,10 @@ class _Encoder:
             row.add([tokenizer.id_of(REGION_START), *tokenizer.encode(f"region{number}")])
             row.add([tokenizer.id_of(REGION), tokenizer.id_of(REGION_END)])
         words = turn.user.text.strip()
-        row.add(tokenizer.encode(f" {words}" if turn.user.prompts and words else words))
+        if self._config.fold_case:
+            words = words.lower()
+        inside = turn.user.prompts or self._config.fold_case
+        row.add(tokenizer.encode(f" {words}" if inside and words else words))
 
     def _answer(self, row: _Row, text: str) -> None:
         for index in self._tokenizer.encode(self._template.answer_start + text, markup=self._markup):

@@ -44,6 +44,18 @@ def test_a_question_is_left_open_for_the_answer(tokenizer: RouterTokenizer, conf
     assert batch.tile_counts == ((1,),)
 
 
+def test_folded_questions_have_the_same_ids_however_they_are_written(
+    tokenizer: RouterTokenizer, config: RouterConfig
+) -> None:
+    folded = replace(config, fold_case=True)
+    shouted, plain = (
+        encode((user(text), assistant("Here.")), tokenizer, folded, training=True)
+        for text in ("FIND the Star", "find the star")
+    )
+    assert torch.equal(shouted.input_ids, plain.input_ids)
+    assert read(plain, tokenizer) == "<s> find the star</s>Here.</s>"  # answers stay as they are
+
+
 def test_only_the_answer_is_learned_and_placeholders_are_not(
     tokenizer: RouterTokenizer, config: RouterConfig
 ) -> None:

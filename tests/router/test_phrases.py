@@ -15,6 +15,8 @@ def parsed(raw: str, expression: str = "") -> ParsedReply:
 def test_tags_give_the_phrase_and_leave_the_text_readable() -> None:
     reply = parsed("Here they are: <det>red circle</det>[DET], <det>star</det>[SEG].")
     assert reply.text == "Here they are: red circle, star."
+    again = parsed("Here they are:<det> red circle</det>[DET],<det> star</det>[SEG].")
+    assert (again.text, again.phrases) == (reply.text, reply.phrases)
     assert reply.phrases == ("red circle", "star")
 
 

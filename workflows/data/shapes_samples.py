@@ -16,16 +16,17 @@ import numpy as np
 from scipy.ndimage import binary_erosion
 
 from superlink.router.messages import Box, Mask, Message, Point, Prompt, Scribble
-from superlink.workflows.data.instructions.answers import expected_routing
+from superlink.workflows.data.instructions.answers import answer, expected_routing
 from superlink.workflows.data.instructions.grammar import Split
 from superlink.workflows.data.instructions.mix import ShapesMix, conversation, corpus, rounds
 from superlink.workflows.data.instructions.tasks import Request
 from superlink.workflows.data.instructions.vocabulary import Vocabulary
+from superlink.workflows.data.instructions.words import COLORS, SHAPES
 from superlink.workflows.data.samples import Sample, Target
-from superlink.workflows.data.scene_phrases import ScenePhrases
+from superlink.workflows.data.scene_phrases import ScenePhrases, set_of
 from superlink.workflows.data.shapes import Scene, SceneConfig, SceneObject
 
-__all__ = ["ShapesMix", "ShapesSamples", "TextSamples", "corpus", "expected_routing"]
+__all__ = ["ClassSamples", "ShapesMix", "ShapesSamples", "TextSamples", "corpus", "expected_routing"]
 
 
 class TextSamples:
@@ -97,7 +98,7 @@ class ShapesSamples:
 
     def scene(self, index: int) -> Scene:
         """The scene of a sample."""
-        return Scene.generate(self._scene_seed(index), self._scenes)
+        return Scene.generate(scene_seed(self._split, self._seed, index), self._scenes)
 
     def __getitem__(self, index: int) -> Sample:
         rng = _stream("shapes", self._seed, self._split, index, self._length)
@@ -123,8 +124,50 @@ class ShapesSamples:
             source=f"shapes:{self._split}:{self._seed}:{index}",
         )
 
-    def _scene_seed(self, index: int) -> int:
-        return (zlib.crc32(f"{self._split}:{self._seed}".encode()) << 31) + index
+
+class ClassSamples:
+    """Scenes that are asked for every shape and every colour by name: what a backbone learns classes from.
+
+    Args:
+        length: number of samples.
+        seed: of the stream.
+        split: scenes of different splits are different.
+        scenes: what scenes are drawn from.
+    """
+
+    def __init__(
+        self, length: int, *, seed: int = 0, split: Split = "train", scenes: SceneConfig | None = None
+    ) -> None:
+        self._length = length
+        self._seed = seed
+        self._split: Split = split
+        self._scenes = scenes or SceneConfig()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < self._length:
+            raise IndexError(f"sample {index} of {self._length}")
+        scene = Scene.generate(scene_seed(f"classes:{self._split}", self._seed, index), self._scenes)
+        groups: dict[str, Sequence[SceneObject]] = {name: scene.select(shape=name) for name in set_of(SHAPES)}
+        groups |= {name: scene.select(color=name) for name in set_of(COLORS)}
+        reply = answer([("[DET]", name) for name in groups])
+        return Sample(
+            conversation=(
+                Message(role="user", text="Find everything."),
+                Message(role="assistant", text=reply),
+            ),
+            image=scene.image(),
+            targets=(Target(token="[DET]", artifact=scene.boxes(groups)),),
+            task="classes",
+            source=f"classes:{self._split}:{self._seed}:{index}",
+        )
+
+
+def scene_seed(stream: str, seed: int, index: int) -> int:
+    """Seed of a scene; streams of different names or seeds do not share scenes."""
+    return (zlib.crc32(f"{stream}:{seed}".encode()) << 31) + index
 
 
 def _targets(

@@ -26,10 +26,16 @@ from superlink.workflows.data.samples import Dataset, Sample
 from superlink.workflows.data.scene_phrases import ScenePhrases
 from superlink.workflows.data.shapes import COLOR_NAMES, Scene
 from superlink.workflows.data.shapes import SHAPES as DRAWN
-from superlink.workflows.data.shapes_samples import ShapesSamples, TextSamples, corpus, expected_routing
+from superlink.workflows.data.shapes_samples import (
+    ClassSamples,
+    ShapesSamples,
+    TextSamples,
+    corpus,
+    expected_routing,
+)
 
 TOKENS = ("[DET]", "[GRD]", "[SEG]")
-ANSWER = re.compile(r"(Here they are|Here it is|Outlined): (<det>[^<>\[\]]+</det>\[(DET|GRD|SEG)\](, |\.$))+")
+ANSWER = re.compile(r"(Here they are|Here it is|Outlined):(<det> [^<>\[\]]+</det>\[(DET|GRD|SEG)\](,|\.$))+")
 TAIL_LISTS = ("relations", "plural relations", "areas")
 PLURALS = {plural(noun) for noun in (*SHAPES, *GENERIC, *nouns())} - {*SHAPES, *GENERIC, *nouns()}
 TAILS = sorted(
@@ -210,3 +216,18 @@ def test_wordings_for_measuring_are_well_formed_and_no_texts_for_training() -> N
     texts = {samples[k].conversation[0].text.lower() for k in range(3000)}
     # Single greetings and bare nouns are nobody's invention.
     assert not {w["text"].lower() for w in wordings if len(w["text"].split()) > 3} & texts
+
+
+def test_class_samples_ask_for_every_shape_and_colour_and_know_all_objects() -> None:
+    sample = ClassSamples(20)[3]
+    (target,) = sample.targets
+    assert isinstance(target.artifact, Boxes)
+    names = target.artifact.names
+    assert set(names) == set(DRAWN) | set(COLOR_NAMES)
+    assert [name for _, name in expected_routing(sample)] == list(names)
+    found = {
+        (tuple(box), names[label])
+        for box, label in zip(target.artifact.xyxy.tolist(), target.artifact.labels, strict=True)
+    }
+    assert len({box for box, _ in found}) * 2 == len(found)  # every object has a shape and a colour
+    assert found

@@ -92,6 +92,7 @@ def test_a_token_in_chat_is_counted(truths: dict[Key, Artifact], replies: dict[s
 @pytest.mark.parametrize(
     ("raw", "right"),
     [
+        ("Here they are:<det> red circle</det>[DET],<det> star</det>[SEG].", True),
         ("Here they are: <det>red circle</det>[DET], <det>star</det>[SEG].", True),
         ("Yes, <det>Red circle</det>[DET] and <det>star</det>[SEG]", True),
         ("<det>star</det>[SEG], <det>red circle</det>[DET]", False),  # order

@@ -21,17 +21,18 @@ def answer(routed: Sequence[Routed]) -> str:
     if not routed:
         return NOTHING
     if tokens == {"[GRD]"}:
-        start = "Here it is: "
+        start = "Here it is:"
     elif tokens == {"[SEG]"}:
-        start = "Outlined: "
+        start = "Outlined:"
     else:
-        start = "Here they are: "
-    return start + ", ".join(f"<det>{phrase}</det>{token}" for token, phrase in routed) + "."
+        start = "Here they are:"
+    # The space stands inside the tag: a word then has the ids that it has in the instruction.
+    return start + ",".join(f"<det> {phrase}</det>{token}" for token, phrase in routed) + "."
 
 
 def routing_of(text: str) -> tuple[Routed, ...]:
     """Every (token, phrase) of an answer, in reading order."""
-    return tuple((token, phrase) for phrase, token in _TAGGED.findall(text))
+    return tuple((token, phrase.strip()) for phrase, token in _TAGGED.findall(text))
 
 
 def without_tags(text: str) -> str:

@@ -81,8 +81,12 @@ def conversation(turns: Sequence[Instruction], first: Message | None = None) -> 
     return tuple(messages)
 
 
-def corpus(n: int, seed: int = 0) -> Iterator[str]:
-    """`n` texts for a tokenizer: what people and the assistant write, without special tokens."""
+def corpus(n: int, seed: int = 0, *, fold_case: bool = False) -> Iterator[str]:
+    """`n` texts for a tokenizer: what people and the assistant write, without special tokens.
+
+    Args:
+        fold_case: questions as a router with `fold_case` reads them.
+    """
     rng = Random(f"corpus:{seed}")
     mix = ShapesMix()
     source = Vocabulary(2 * mix.open_share)  # rare words need pieces of their own
@@ -90,4 +94,5 @@ def corpus(n: int, seed: int = 0) -> Iterator[str]:
         found = None
         while found is None:
             found = rounds(rng, mix.draw(rng), "train", source)
-        yield found[-1].text if index % 4 else without_tags(reply(found[-1]))
+        asked = f" {found[-1].text.lower()}" if fold_case else found[-1].text
+        yield asked if index % 4 else without_tags(reply(found[-1]))
