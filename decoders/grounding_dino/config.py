@@ -101,8 +101,9 @@ class GroundingDinoConfig(DecoderConfig):
     mask_dim: int = 256
     mask_hidden: int | None = None  # width of the mask branch; None: d_model
     fusion_scale: float = 1e-4  # initial weight of what fusion adds; larger when training from scratch
-    # None: class logits are bare dot products, as published. A probability: they get a learned
-    # scale and a learned bias that starts there (0.01 when training from scratch).
+    # None: class logits are bare dot products with the encoder's class vectors, as published. A
+    # probability, for training from scratch: products with the projected links, with a learned scale, a
+    # learned bias that starts at this probability, and a logit that all classes share.
     class_prior: float | None = None
 
     shortest: int = 800  # sides of the scaled picture

@@ -179,7 +179,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
                 stages, matched, targets, outputs.class_mask, alpha=self.config.focal_alpha
             )
             if self.config.weights.dense:
-                terms["loss_dense"] = self._dense_term(outputs, targets, count)
+                terms |= self._dense_terms(outputs, targets, count)
             features = outputs.mask_features
             if features is not None and any(masks is not None for masks in targets.masks):
                 if not self.config.encoder_masks:
@@ -193,6 +193,32 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             terms = {}
         nothing = outputs.layers.boxes.sum() * 0
         return {name: terms.get(name, nothing) for name in self.weights}
+
+    def cells_loss(self, links: LinkBatch, inputs: DetectionInputs, *, count: float) -> Tensor:
+        """Class loss of the backbone's cells alone: neither encoder nor decoder layers run.
+
+        It stands in for a backbone that was trained on classification before, three times as fast as the
+        whole detector.
+
+        Raises:
+            DecoderError: the inputs were prepared without targets.
+        """
+        targets = inputs.targets
+        if targets is None:
+            raise DecoderError(f"{self.config.name} needs prepare(calls, targets) before cells_loss")
+        pyramid = self.model.pyramid(inputs.pixels, inputs.valid)
+        start, usable = pyramid.proposals()
+        _, logits = self.model.score(pyramid.cells, usable, self.project(links), links.mask)
+        return dense_term(
+            logits,
+            start[..., :2].sigmoid(),
+            usable,
+            pyramid.shapes,
+            targets,
+            links.mask,
+            alpha=self.config.focal_alpha,
+            count=count,
+        )
 
     def _stages(self, outputs: DetectionOutputs, targets: Targets, count: float) -> list[Stage]:
         """Last layer, the other layers, the proposals, then the same layers for denoising."""
@@ -232,18 +258,24 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             for at in [last, *range(last)]
         ]
 
-    def _dense_term(self, outputs: DetectionOutputs, targets: Targets, count: float) -> Tensor:
+    def _dense_terms(self, outputs: DetectionOutputs, targets: Targets, count: float) -> dict[str, Tensor]:
+        """Classes of every cell after the encoder, and before it."""
         proposals = outputs.detection.proposals
-        return dense_term(
-            proposals.cell_logits,
-            proposals.cell_centres,
-            proposals.usable,
-            outputs.detection.pyramid.shapes,
-            targets,
-            outputs.class_mask,
-            alpha=self.config.focal_alpha,
-            count=count,
-        )
+        scored = {"loss_dense": proposals.cell_logits, "loss_dense_early": proposals.early_logits}
+        return {
+            name: dense_term(
+                logits,
+                proposals.cell_centres,
+                proposals.usable,
+                outputs.detection.pyramid.shapes,
+                targets,
+                outputs.class_mask,
+                alpha=self.config.focal_alpha,
+                count=count,
+            )
+            for name, logits in scored.items()
+            if logits is not None
+        }
 
     def _mask_embeddings(
         self, outputs: DetectionOutputs, stages: Sequence[Stage], matched: Matched
@@ -285,6 +317,8 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
                 }
         if config.weights.dense:
             weights["loss_dense"] = config.weights.dense
+            if config.class_prior is not None:
+                weights["loss_dense_early"] = config.weights.dense
         return weights
 
     @torch.no_grad()

@@ -6,7 +6,7 @@ Axes: B pictures, S cells, Q queries, K classes, d width.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -27,22 +27,28 @@ from superlink.decoders.grounding_dino.transformer import Decoded, LinkDecoder, 
 class ClassEmbed(nn.Module):
     """Class logits: dot products with the class vectors, -inf for padded classes.
 
-    With a prior the products get a learned scale and bias; without (as published) neither.
+    With a prior the products get a learned scale and bias, and a logit of "some object" that all
+    classes share: otherwise class vectors learn that first, and become one and the same vector.
+    Without (as published) nothing is added.
     """
 
     def __init__(self, d_model: int, prior: float | None) -> None:
         super().__init__()
         self.calibrated = prior is not None
         if prior is not None:
-            self.scale = nn.Parameter(torch.tensor(d_model**-0.5))
+            # As a logarithm: the gradient of a bare factor sums every product of a step, and its norm
+            # would drown that of all other parameters where gradients are clipped.
+            self.log_scale = nn.Parameter(torch.tensor(-0.5 * math.log(d_model)))
             self.bias = nn.Parameter(torch.tensor(-math.log((1 - prior) / prior)))
+            self.objectness = nn.Linear(d_model, 1, bias=False)
+            nn.init.zeros_(self.objectness.weight)
 
     def forward(self, states: Tensor, classes: Tensor, class_mask: Tensor) -> Tensor:
         """(..., B, Q, d) and (B, K, d) -> (..., B, Q, K), in float32."""
         with torch.autocast(states.device.type, enabled=False):
             logits = states.float() @ classes.float().transpose(-1, -2)
             if self.calibrated:
-                logits = logits * self.scale + self.bias
+                logits = logits * self.log_scale.exp() + self.objectness(states.float()) + self.bias
             return logits.masked_fill(~class_mask[:, None, :], -torch.inf)
 
 
@@ -63,6 +69,7 @@ class Proposals:
     cell_logits: Tensor  # (B, S, K) of every cell
     cell_centres: Tensor  # (B or 1, S, 2) x, y in [0, 1] of the picture
     usable: Tensor  # (B or 1, S) bool
+    early_logits: Tensor | None = None  # (B, S, K) of the cells before the encoder, in training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,7 +78,7 @@ class Detection:
 
     pyramid: Pyramid
     cells: Tensor  # (B, S, d) encoder output
-    classes: Tensor  # (B, K, d) encoder output
+    classes: Tensor  # (B, K, d) that scores are products with
     proposals: Proposals
     decoded: Decoded
 
@@ -83,6 +90,7 @@ class Detector(nn.Module):
         super().__init__()
         width = config.d_model
         self.num_queries = config.num_queries
+        self.direct = config.class_prior is not None
         self.hide_padding = config.dn_hide_padding
         self.pyramid = PyramidBuilder(config)
         self.encoder = LinkEncoder(config)
@@ -116,7 +124,13 @@ class Detector(nn.Module):
         """(B, 3, H, W) pixels, (B, H, W) bool, (B, K, d) class vectors, (B, K) bool."""
         pyramid = self.pyramid(pixels, valid)
         cells, texts = self.encoder(pyramid, classes, class_mask)
-        proposals = self.propose(pyramid, cells, texts, class_mask)
+        # Published: scores against class vectors that looked at the picture. From scratch, the layers in
+        # between make the classes of a picture alike long before they tell them apart.
+        scored = classes.float() if self.direct else texts
+        proposals = self.propose(pyramid, cells, scored, class_mask)
+        if self.direct and self.training:
+            early = self.score(pyramid.cells, proposals.usable, scored, class_mask)[1]
+            proposals = replace(proposals, early_logits=early)
         batch, count = proposals.index.shape
         queries = self.query_position_embeddings.weight[:count].expand(batch, -1, -1)
         references = proposals.boxes.detach()
@@ -135,13 +149,12 @@ class Detector(nn.Module):
             blocked=blocked,
             bbox_embed=bbox_embed,
         )
-        return Detection(pyramid=pyramid, cells=cells, classes=texts, proposals=proposals, decoded=decoded)
+        return Detection(pyramid=pyramid, cells=cells, classes=scored, proposals=proposals, decoded=decoded)
 
     def propose(self, pyramid: Pyramid, cells: Tensor, classes: Tensor, class_mask: Tensor) -> Proposals:
         """The cells with the highest class scores, and their boxes."""
         start, usable = pyramid.proposals()
-        objects = self.enc_output_norm(self.enc_output(cells.masked_fill(~usable[..., None], 0.0)))
-        logits = self.encoder_output_class_embed(objects, classes, class_mask)
+        objects, logits = self.score(cells, usable, classes, class_mask)
         # A small frame may have fewer cells than there are queries.
         count = min(self.num_queries, cells.shape[1])
         index = logits.detach().amax(-1).topk(count, dim=1).indices
@@ -157,6 +170,14 @@ class Detector(nn.Module):
             cell_centres=start[..., :2].sigmoid(),
             usable=usable,
         )
+
+    def score(
+        self, cells: Tensor, usable: Tensor, classes: Tensor, class_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Features (B, S, d) and class logits (B, S, K) of every cell."""
+        objects: Tensor = self.enc_output_norm(self.enc_output(cells.masked_fill(~usable[..., None], 0.0)))
+        logits: Tensor = self.encoder_output_class_embed(objects, classes, class_mask)
+        return objects, logits
 
     def mask_features(self, detection: Detection) -> Tensor:
         """(B, mask_dim, H/4, W/4)."""

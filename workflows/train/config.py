@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from superlink.router.errors import InputError
 
@@ -55,6 +55,9 @@ class Lora:
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
 
 
+Lesson = Literal["all", "words", "cells"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """A stretch of a run with its own data, learning rate and trainable parameters.
@@ -72,7 +75,9 @@ class Stage:
     image_side: int | None = None  # side that decoders see pictures at; None = their own
     global_batch: int | None = None  # None = the run's
     micro_batch: int | None = None  # None = the run's
-    text_only: bool = False  # language loss without pictures, prompts and decoders
+    # "words": the language loss without pictures, prompts and decoders. "cells": decoders that can do so
+    # teach their backbones alone, and no language is learned.
+    lesson: Lesson = "all"
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.mixture:

@@ -21,11 +21,13 @@ from superlink.router.links import LinkBatch, SuperLink
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
 from superlink.workflows.data.samples import Sample
+from superlink.workflows.train.config import Lesson
 from superlink.workflows.train.link_words import LINK_WORDS, Words, link_words_loss, words_of
 from superlink.workflows.train.metrics import Stopwatch
 from superlink.workflows.train.plan import PlannedCall, last_tokens, plan_calls, routing_tokens
 
 LANGUAGE = "language"
+CELLS = ".cells"  # after the name of a decoder
 DEFAULT_WEIGHTS = {LINK_WORDS: 0.0}
 # On a CPU in bfloat16 a kernel is compiled and kept for every length of rows that occurs. 200 lengths of
 # four 64-wide layers took 548 MB and four times the time of their second round; multiples of 32 took 31 MB.
@@ -50,6 +52,7 @@ class JointBatch:
     counts: Mapping[str, float]  # label tokens under "language", objects under a decoder's name
     sources: tuple[str, ...]
     words: tuple[Words, ...]  # for each row, what its links stand for
+    lesson: Lesson = "all"
 
 
 @runtime_checkable
@@ -57,6 +60,13 @@ class HasImageSide(Protocol):
     """A decoder that can see pictures at another side than its config says."""
 
     image_side: int | None  # pixels; None = the config's
+
+
+@runtime_checkable
+class LearnsCells(Protocol):
+    """A decoder whose backbone can learn classes by itself."""
+
+    def cells_loss(self, links: LinkBatch, inputs: Any, *, count: float) -> Tensor: ...
 
 
 class JointModule(nn.Module):
@@ -80,12 +90,16 @@ class JointModule(nn.Module):
     def loss_names(self) -> tuple[str, ...]:
         """Every term that `forward` can return, in a fixed order."""
         terms = [f"{name}/{term}" for name in self.decoders for term in self.decoder(name).weights]
-        return (LANGUAGE, LINK_WORDS, *terms)
+        return (LANGUAGE, LINK_WORDS, *self._cell_terms, *terms)
 
     @property
     def counted(self) -> tuple[str, ...]:
         """What losses are normalised by, in a fixed order."""
-        return (LANGUAGE, LINK_WORDS, *self.decoders)
+        return (LANGUAGE, LINK_WORDS, *self._cell_terms, *self.decoders)
+
+    @property
+    def _cell_terms(self) -> list[str]:
+        return [name + CELLS for name, one in self.decoders.items() if isinstance(one, LearnsCells)]
 
     def set_image_side(self, side: int | None) -> None:
         """Let decoders that can see pictures at another side do so; None = as they are configured."""
@@ -99,13 +113,13 @@ class JointModule(nn.Module):
         assert isinstance(decoder, Decoder)
         return decoder
 
-    def prepare(self, samples: Sequence[Sample], *, salt: int = 0, decode: bool = True) -> JointBatch:
+    def prepare(self, samples: Sequence[Sample], *, salt: int = 0, lesson: Lesson = "all") -> JointBatch:
         """Encode conversations and prepare pictures and targets of every decoder.
 
         Args:
             samples: of any tasks, at least one.
             salt: changes the seeds that decoders get; the step of the run.
-            decode: False = language loss only; routing tokens stay in the words.
+            lesson: what the batch teaches, see `Stage`.
 
         Raises:
             DataError: a sample whose targets do not match its routing tokens.
@@ -120,21 +134,22 @@ class JointModule(nn.Module):
         for row, sample in enumerate(samples):
             last.append(len(last_tokens(sample, self.tokens)))
             # Neither picture nor target: the words of an answer are learned without its decoders.
-            if decode and (sample.image is not None or sample.targets):
+            if lesson != "words" and (sample.image is not None or sample.targets):
                 for planned in plan_calls(sample, self.configs, self.tokens, salt=salt):
                     by_decoder.setdefault(planned.decoder, []).append((row, planned))
         words = tuple(words_of(sample, tuple(self.tokens), self.tokenizer) for sample in samples)
-        counts = {LANGUAGE: float((rows.labels[:, 1:] != -100).sum())}
-        if linked := sum(bool(ids) for row in words for ids in row):
+        counts = {LANGUAGE: float((rows.labels[:, 1:] != -100).sum())} if lesson != "cells" else {}
+        if lesson != "cells" and (linked := sum(bool(ids) for row in words for ids in row)):
             counts[LINK_WORDS] = float(linked)
         work = {}
-        for name in self.decoders:  # in the same order on every worker
-            if name in by_decoder:
+        for name, decoder in self.decoders.items():  # in the same order on every worker
+            if name in by_decoder and (lesson != "cells" or isinstance(decoder, LearnsCells)):
                 planned_calls = [planned for _, planned in by_decoder[name]]
                 inputs = self.decoder(name).prepare(
                     [planned.call for planned in planned_calls], [planned.target for planned in planned_calls]
                 )
-                counts[name] = self.decoder(name).count(inputs)
+                counted = name + CELLS if lesson == "cells" else name
+                counts[counted] = self.decoder(name).count(inputs)
                 work[name] = DecoderWork(calls=tuple(by_decoder[name]), inputs=inputs)
         return JointBatch(
             rows=rows.to(self.device),
@@ -143,6 +158,7 @@ class JointModule(nn.Module):
             work=work,
             counts=counts,
             sources=tuple(sample.source for sample in samples),
+            lesson=lesson,
         )
 
     def forward(
@@ -157,23 +173,31 @@ class JointModule(nn.Module):
             watch: takes the time of router and decoders.
 
         Returns:
-            Scalars with graph: "language", "link_words", "<decoder>/<term>"; absent where nothing was asked.
+            Scalars with graph: "language", "link_words", "<decoder>.cells", "<decoder>/<term>"; absent where
+            nothing was asked.
         """
         watch = watch or Stopwatch()
         terms: dict[str, Tensor] = {}
         with watch("router"):
             output: RouterOutput = self.router(batch.rows, only_labelled=True)
-        if output.loss is not None and output.loss_count:
-            terms[LANGUAGE] = output.loss * (output.loss_count / counts[LANGUAGE])
-        said = link_words_loss(output.links, batch.words, self.router.language.lm_head)
-        if said is not None:
-            terms[LINK_WORDS] = said[0] / counts[LINK_WORDS]
+        if batch.lesson != "cells":
+            if output.loss is not None and output.loss_count:
+                terms[LANGUAGE] = output.loss * (output.loss_count / counts[LANGUAGE])
+            said = link_words_loss(output.links, batch.words, self.router.language.lm_head)
+            if said is not None:
+                terms[LINK_WORDS] = said[0] / counts[LINK_WORDS]
         with watch("decoders"):
             for name, work in batch.work.items():
-                links = [self._links(output, batch, row, planned) for row, planned in work.calls]
+                links = LinkBatch.of(
+                    [self._links(output, batch, row, planned) for row, planned in work.calls]
+                )
                 decoder = self.decoder(name)
-                outputs = decoder(LinkBatch.of(links), work.inputs)
-                losses = decoder.loss(outputs, work.inputs, count=counts[name])
+                if batch.lesson == "cells":
+                    assert isinstance(decoder, LearnsCells)
+                    key = name + CELLS
+                    terms[key] = decoder.cells_loss(links, work.inputs, count=counts[key])
+                    continue
+                losses = decoder.loss(decoder(links, work.inputs), work.inputs, count=counts[name])
                 terms.update({f"{name}/{term}": value for term, value in losses.items()})
         return terms
 

@@ -14,21 +14,32 @@ from superlink.router.config import RouterConfig, TokenIds
 from superlink.router.tokenizer import END, START, RouterTokenizer
 from superlink.router.tokens import PAD, SPECIAL_TOKENS
 from superlink.workflows.data.shapes import SceneConfig
-from superlink.workflows.data.shapes_samples import ShapesMix, ShapesSamples, TextSamples, corpus
+from superlink.workflows.data.shapes_samples import (
+    ClassSamples,
+    ShapesMix,
+    ShapesSamples,
+    TextSamples,
+    corpus,
+)
 from superlink.workflows.train.config import ParamGroup, Source, Stage, TrainConfig
 from superlink.workflows.train.systems import FreshSystem
 
+# What `lesson="cells"` trains: everything between pixels and the class scores of cells.
+BACKBONE = tuple(
+    f"decoders.grounding_dino.{part}.*"
+    for part in ("patch2query", "model.pyramid", "model.enc_output*", "model.encoder_output_class_embed")
+)
 ENDLESS = 1 << 40  # samples of a procedural source
 
 # Pictures are dear: most of them go to what only pictures teach. Words alone teach the rest.
 SEEING = ShapesMix(
-    detect=0.45,
+    detect=0.40,
     ground=0.12,
-    segment=0.16,
-    mixed=0.10,
-    nothing=0.01,
-    partial=0.02,
-    chat=0.02,
+    segment=0.14,
+    mixed=0.09,
+    nothing=0.03,
+    partial=0.03,
+    chat=0.07,
     region=0.07,
     dialogue=0.05,
     open_share=0.02,
@@ -50,31 +61,38 @@ def shapes_tiny() -> TrainConfig:
         ),
         stages=(
             Stage(
-                name="words", steps=600, mixture=(words(),), lr=1.3e-3, warmup=100, floor=0.3,
-                global_batch=128, micro_batch=16, text_only=True,
+                name="words", steps=3600, mixture=(words(),), lr=2.1e-3, warmup=100, floor=0.2,
+                global_batch=128, micro_batch=16, lesson="words",
                 trainable=("router.llm.*", "router.queries.*"),
             ),
             Stage(
-                name="joint-128", steps=600, mixture=(pictures(128), words(2.5)), lr=7e-4, warmup=100,
-                floor=0.5, image_side=128,
+                name="classes-128", steps=1300, mixture=(classes(128, least=0.15), pictures(128, least=0.15)),
+                lr=1e-3, warmup=50, floor=0.4, image_side=128, global_batch=32, lesson="cells",
+                trainable=BACKBONE,
             ),
             Stage(
-                name="joint-224", steps=400, mixture=(pictures(224), words(5.0)), lr=6e-4, warmup=30,
-                floor=0.5, global_batch=96,
+                name="classes-224", steps=250, mixture=(classes(224), pictures(224)), lr=4e-4, floor=0.1,
+                global_batch=32, lesson="cells", trainable=BACKBONE,
             ),
             Stage(
-                name="focus-128", steps=800, mixture=(pictures(128, least=0.15), words(0.5)), lr=8e-4,
-                warmup=20, floor=0.6, image_side=128, global_batch=48,
+                name="joint-128", steps=1500, mixture=(pictures(128, least=0.12), words(2.0)), lr=3e-4,
+                warmup=50, floor=0.6, image_side=128,
             ),
             Stage(
-                name="final-224", steps=130, mixture=(pictures(224), words(1.0)), lr=6e-4, warmup=20,
-                floor=0.02, global_batch=48,
+                name="joint-224", steps=2300, mixture=(pictures(224), words(2.0)), lr=2.5e-4, warmup=20,
+                floor=0.02,
             ),
         ),
-        global_batch=56,
+        global_batch=24,  # many small steps: classes are learned by the step more than by the picture
         micro_batch=8,
+        betas=(0.9, 0.98),
         workers=2,
-        groups=(ParamGroup(glob="router.*", lr=1.3),),
+        # In joint stages the router knows its words and the backbone its classes; the rest is still raw.
+        groups=(
+            ParamGroup(glob="router.*", lr=0.7),
+            *(ParamGroup(glob=glob) for glob in BACKBONE),
+            ParamGroup(glob="decoders.*", lr=2.0),
+        ),
         autocast=True,
         clip=1.0,
         # Losses of a detector are sums over layers and terms; at full weight they would drown the
@@ -93,7 +111,7 @@ def shapes_smoke() -> TrainConfig:
     tiny = shapes_tiny()
     stages = tuple(
         replace(stage, steps=steps, warmup=2, global_batch=4)
-        for stage, steps in zip(tiny.stages, (20, 10, 4), strict=False)
+        for stage, steps in zip(tiny.stages, (20, 4, 2, 8, 4), strict=True)
     )
     return replace(
         tiny,
@@ -102,7 +120,20 @@ def shapes_smoke() -> TrainConfig:
             "smoke",
             vocabulary=512,
             router={"width": 32, "layers": 2, "heads": 2, "vision_width": 32, "vision_layers": 3},
-            detector=replace(tiny_detector(), d_model=32, norm_groups=8, num_queries=12, mask_dim=16),
+            detector=replace(
+                tiny_detector(),
+                backbone={
+                    **tiny_detector().backbone,
+                    "embedding_size": 16,
+                    "hidden_sizes": [32, 32, 64, 64],
+                    "depths": [1, 1, 1, 1],
+                },
+                d_model=32,
+                norm_groups=8,
+                num_queries=12,
+                mask_dim=16,
+                mask_hidden=16,
+            ),
         ),
         stages=stages,
         validation_samples=4,
@@ -131,6 +162,12 @@ def pictures(side: int, weight: float = 1.0, *, mix: ShapesMix | None = None, le
     return Source(name=f"shapes-{side}", open=opened, weight=weight)
 
 
+def classes(side: int, *, least: float = 0.085) -> Source:
+    """Scenes of `side` pixels that are asked for every shape and colour."""
+    scenes = SceneConfig(height=side, width=side, min_size=least)
+    return Source(name=f"classes-{side}", open=partial(ClassSamples, ENDLESS, scenes=scenes))
+
+
 def held_out(side: int) -> Source:
     """Scenes and wordings that no training source draws."""
     scenes = SceneConfig(height=side, width=side)
@@ -138,16 +175,19 @@ def held_out(side: int) -> Source:
 
 
 def tiny_detector() -> GroundingDinoConfig:
-    """Grounding DINO for two CPU cores: a small ConvNeXt, few queries, every cell of the mask map."""
+    """Grounding DINO for two CPU cores: a small ResNet with group norms, few queries, all cells of masks."""
     return GroundingDinoConfig(
         backbone={
-            "model_type": "convnext",
-            "depths": [1, 2, 3, 1],
-            "hidden_sizes": [32, 64, 128, 192],
+            "model_type": "bit",
+            "layer_type": "bottleneck",
+            "embedding_size": 32,
+            "depths": [2, 2, 3, 1],
+            "hidden_sizes": [96, 192, 320, 448],
+            "num_groups": 8,
             "out_features": ["stage1", "stage2", "stage3", "stage4"],
         },
         d_model=128,
-        norm_groups=8,
+        norm_groups=16,
         num_queries=40,
         num_feature_levels=3,
         encoder_layers=2,
@@ -161,6 +201,7 @@ def tiny_detector() -> GroundingDinoConfig:
         dropout=0.0,
         fusion_droppath=0.0,
         mask_dim=48,
+        mask_hidden=48,
         fusion_scale=0.1,
         class_prior=0.01,
         shortest=224,
@@ -218,6 +259,7 @@ def shapes_system(
             tiling="square",
             max_tiles=1,
             freeze_vision=False,
+            fold_case=True,
         ),
         decoders=decoders,
         tokenizer=tokenizer,
@@ -226,4 +268,4 @@ def shapes_system(
 
 def shapes_tokenizer(vocabulary: int, texts: Sequence[str] | None = None) -> RouterTokenizer:
     """Byte-level BPE of the shapes world's words; the same one on every machine."""
-    return RouterTokenizer.train(corpus(20_000) if texts is None else texts, vocabulary)
+    return RouterTokenizer.train(corpus(20_000, fold_case=True) if texts is None else texts, vocabulary)

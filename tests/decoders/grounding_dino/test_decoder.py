@@ -214,3 +214,37 @@ def test_bad_calls_are_refused_by_name() -> None:
     inputs, outputs = run(decoder, [call])
     with pytest.raises(DecoderError, match="prepare"):
         decoder.loss(outputs, inputs, count=1.0)
+
+
+def test_a_backbone_learns_classes_from_its_cells_alone() -> None:
+    """The loss falls on one picture, and nothing behind the cells takes part."""
+    torch.manual_seed(0)
+    config = small()
+    decoder = config.build(LINK_DIM)
+    call = call_of(config, names=("thing", "other"), size=(64, 64))
+    boxes = Boxes(
+        size=(64, 64),
+        names=("thing", "other"),
+        xyxy=np.array([[4, 4, 28, 28], [36, 36, 60, 60]], np.float32),
+        labels=np.array([0, 1]),
+        scores=np.ones(2, np.float32),
+    )
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(30):
+        inputs = decoder.prepare([call], [boxes])
+        loss = decoder.cells_loss(LinkBatch.of([call.links]), inputs, count=2.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.3 * losses[0]
+    learned = {name for name, value in decoder.named_parameters() if value.grad is not None}
+    assert not any(name.startswith(("model.encoder.", "model.decoder.", "bbox_embed")) for name in learned)
+
+
+def test_classes_of_cells_need_targets() -> None:
+    decoder = small().build(LINK_DIM)
+    call = call_of(decoder.config)
+    with pytest.raises(DecoderError, match="targets"):
+        decoder.cells_loss(LinkBatch.of([call.links]), decoder.prepare([call]), count=1.0)

@@ -83,7 +83,7 @@ def test_the_total_weighs_terms_with_the_decoders_and_the_runs_weights(module: J
 
 
 def test_without_decoding_only_words_are_learned(module: JointModule) -> None:
-    batch = module.prepare(samples("both"), decode=False)
+    batch = module.prepare(samples("both"), lesson="words")
     assert not batch.work
     assert set(module(batch, plain_counts(dict(batch.counts)))) == {"language", "link_words"}
 

@@ -27,7 +27,7 @@ def two_stages(**changes: object) -> TrainConfig:
     """Dropout in the language model, another stage after three steps, a checkpoint at every step."""
     config = toy_config(checkpoint_every=1, keep=100, **changes)
     router = replace(config.system.router, llm={**config.system.router.llm, "attention_dropout": 0.2})
-    first = replace(config.stages[0], steps=3, text_only=True, warmup=2, name="words")
+    first = replace(config.stages[0], steps=3, lesson="words", warmup=2, name="words")
     second = replace(config.stages[0], steps=4, trainable=("decoders.*", "router.queries.*"))
     return replace(config, system=replace(config.system, router=router), stages=(first, second))
 

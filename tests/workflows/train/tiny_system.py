@@ -175,7 +175,7 @@ def router_config() -> RouterConfig:
 
 def toy_config(**changes: Any) -> TrainConfig:
     """Six steps of eight samples."""
-    stage_changes = {k: changes.pop(k) for k in ("trainable", "text_only", "warmup") if k in changes}
+    stage_changes = {k: changes.pop(k) for k in ("trainable", "lesson", "warmup") if k in changes}
     tasks = changes.pop("tasks", ("detect", "pose", "both", "chat"))
     defaults: dict[str, Any] = {
         "name": "toy",
