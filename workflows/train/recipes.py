@@ -33,8 +33,8 @@ ENDLESS = 1 << 40  # samples of a procedural source
 
 # Pictures are dear: most of them go to what only pictures teach. Words alone teach the rest.
 SEEING = ShapesMix(
-    detect=0.40,
-    ground=0.12,
+    detect=0.36,
+    ground=0.18,
     segment=0.14,
     mixed=0.09,
     nothing=0.03,
