@@ -1,10 +1,9 @@
 """Keys and values of rows that grow at their own pace.
 
 A token's slot is its position in its own row, so a row has no gaps whatever its neighbours do,
-and "slot <= position of the query" is the whole attention mask. What a narrow row leaves behind
-in a wide step lies above its position: unseen now, overwritten before it could be seen.
+and "slot <= position of the query" is the whole attention mask.
 
-Axes: B rows, H key heads, C slots, W positions of one step, K width of a head.
+Axes: B rows, H key heads, C slots, N positions of all rows in one step, K width of a head.
 """
 
 from __future__ import annotations
@@ -27,33 +26,33 @@ class SlotCache(Cache):
         self._rows = rows
         self._keys: list[Tensor] = []  # a layer: (B, H, C, K)
         self._values: list[Tensor] = []
-        self._slots = torch.zeros(rows, 0, dtype=torch.int64)
-        self._row_index = torch.zeros(rows, 1, dtype=torch.int64)
+        self._places = (torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
         self._used = 0
 
-    def place(self, slots: Tensor, used: int) -> None:
+    def place(self, rows: Tensor, slots: Tensor, used: int) -> None:
         """Say where the next forward pass writes.
 
         Args:
-            slots: (B, W) positions.
+            rows: (N,) of each position.
+            slots: (N,) of each position, within its row.
             used: slots that the step can see, more than every entry of `slots`.
         """
-        self._slots = slots
-        self._row_index = torch.arange(self._rows, device=slots.device)[:, None]
+        self._places = (rows, slots)
         self._used = used
         self._reserve(used)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write (B, H, W, K) states of one layer; return all that the step can see."""
+        """Write (1, H, N, K) states of one layer; return (B, H, used, K), all that the step can see."""
         if layer_idx == len(self._keys):
             shape = (self._rows, key_states.shape[1], _capacity(self._used))
             self._keys.append(key_states.new_zeros(*shape, key_states.shape[3]))
             self._values.append(value_states.new_zeros(*shape, value_states.shape[3]))
         keys, values = self._keys[layer_idx], self._values[layer_idx]
-        keys[self._row_index, :, self._slots] = key_states.transpose(1, 2)
-        values[self._row_index, :, self._slots] = value_states.transpose(1, 2)
+        rows, slots = self._places
+        keys[rows, :, slots] = key_states[0].transpose(0, 1)
+        values[rows, :, slots] = value_states[0].transpose(0, 1)
         return keys[:, :, : self._used], values[:, :, : self._used]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

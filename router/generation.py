@@ -3,7 +3,8 @@
 Rows join and leave between steps, so one loop can serve many sessions. A row inserts its queries
 when its own token comes; the others take one position in that step, as always.
 
-Axes: B rows, W positions of one step, L queries of one routing token, D router width, V vocabulary.
+Axes: B rows, N positions of all rows in one step, L queries of one routing token, D router width,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from superlink.router.encoding import encode
 from superlink.router.errors import InputError
 from superlink.router.links import Reply, SuperLink
 from superlink.router.model import Router
+from superlink.router.packing import Packing, packed_attention
 from superlink.router.requests import (
     Event,
     Finished,
@@ -67,8 +69,8 @@ class StepStates:
     """What one forward pass computed, for tests and measurements."""
 
     rows: tuple[int, ...]
-    widths: tuple[int, ...]  # positions of each row that mean something
-    hidden: Tensor  # (B, W, D) after the final norm
+    widths: tuple[int, ...]  # positions of each row
+    hidden: Tensor  # (1, N, D) after the final norm, row after row
     logits: Tensor  # (B, V) at each row's last position, nothing banned
 
 
@@ -180,10 +182,11 @@ class GenerationLoop:
     @torch.no_grad()
     def step(self) -> list[Event]:
         """One forward pass; no events and no work when nothing is left to do."""
-        if self._waiting:
-            return self._prefill(*self._waiting.popleft())
-        if self._rows:
-            return self._decode()
+        with packed_attention(self._router.language):
+            if self._waiting:
+                return self._prefill(*self._waiting.popleft())
+            if self._rows:
+                return self._decode()
         return []
 
     def _new_row(self, length: int, options: GenerateOptions, expression: str, started: float) -> _Row:
@@ -204,9 +207,9 @@ class GenerationLoop:
     def _prefill(self, batch: RouterBatch, rows: list[_Row]) -> list[Event]:
         batch = batch.to(self._router.device)
         cache = SlotCache(len(rows))
-        widths = [row.length for row in rows]
-        hidden = self._run(cache, self._router.embed(batch), [0] * len(rows))
-        logits = self._logits(rows, hidden, widths)
+        embeds = self._router.embed(batch)[batch.attention_mask]
+        packing = Packing.of([row.length for row in rows], [0] * len(rows), embeds.device)
+        logits = self._logits(rows, packing, self._run(cache, embeds, packing))
         events: list[Event] = []
         for row, index in zip(rows, self._choose(rows, logits), strict=True):
             row.prefilled = time.perf_counter()
@@ -222,25 +225,23 @@ class GenerationLoop:
 
     def _decode(self) -> list[Event]:
         rows, router = self._rows, self._router
-        ids = torch.tensor([[row.ids[-1]] for row in rows], device=router.device)
+        queries = [None if row.owed is None else router.query(row.owed) for row in rows]
+        widths = [1 if table is None else 1 + len(table) for table in queries]
+        ids = torch.tensor([row.ids[-1] for row in rows], device=router.device)
         embeds: Tensor = router.language.get_input_embeddings()(ids)
-        queries = {index: router.query(row.owed) for index, row in enumerate(rows) if row.owed is not None}
-        widths = [1 + len(queries[index]) if index in queries else 1 for index in range(len(rows))]
         if max(widths) > 1:
-            wide = embeds.new_zeros(len(rows), max(widths), embeds.shape[2])
-            wide[:, :1] = embeds
-            for index, table in queries.items():
-                wide[index, 1 : 1 + len(table)] = table
-            embeds = wide
-        hidden = self._run(self._cache, embeds, [row.length for row in rows])
-        logits = self._logits(rows, hidden, widths)
+            parts = zip(embeds.split(1), queries, strict=True)
+            embeds = torch.cat([part for pair in parts for part in pair if part is not None])
+        packing = Packing.of(widths, [row.length for row in rows], embeds.device)
+        hidden = self._run(self._cache, embeds, packing)
+        logits = self._logits(rows, packing, hidden)
         events: list[Event] = []
-        for position, (row, index) in enumerate(zip(rows, self._choose(rows, logits), strict=True)):
-            row.length += widths[position]
+        states = hidden.split(widths)
+        for row, index, own in zip(rows, self._choose(rows, logits), states, strict=True):
+            row.length += len(own)
             if row.owed is not None:
                 # A link kind without queries is read at the routing token itself.
-                first = 1 if widths[position] > 1 else 0
-                self._link(row, hidden[position, first : widths[position]], events)
+                self._link(row, own[1:] if len(own) > 1 else own, events)
             if row.ending is not None:
                 self._finish(row, row.ending, events)
             else:
@@ -248,32 +249,27 @@ class GenerationLoop:
         self._drop_done()
         return events
 
-    def _run(self, cache: SlotCache, embeds: Tensor, starts: list[int]) -> Tensor:
-        """(B, W, D) hidden states of `embeds`, each row at positions from its start on."""
-        width = embeds.shape[1]
-        used = max(starts) + width
-        first = torch.tensor(starts, device=embeds.device)[:, None]
-        slots = first + torch.arange(width, device=embeds.device)
-        hidden_from = torch.arange(used, device=embeds.device) > slots[..., None]  # (B, W, used)
-        mask = embeds.new_zeros(hidden_from.shape).masked_fill_(hidden_from, torch.finfo(embeds.dtype).min)
-        cache.place(slots, used)
+    def _run(self, cache: SlotCache, embeds: Tensor, packing: Packing) -> Tensor:
+        """(N, D) hidden states of (N, D) `embeds`."""
+        cache.place(packing.rows, packing.slots, packing.used)
         output = self._router.language.model(
-            inputs_embeds=embeds,
-            attention_mask=mask[:, None],
-            position_ids=slots,
+            inputs_embeds=embeds[None],
+            attention_mask=packing.mask(embeds.dtype),
+            position_ids=packing.slots[None],
             past_key_values=cache,
             use_cache=True,
+            packing=packing,
         )
-        hidden: Tensor = output.last_hidden_state
+        hidden: Tensor = output.last_hidden_state[0]
         return hidden
 
-    def _logits(self, rows: Sequence[_Row], hidden: Tensor, widths: list[int]) -> Tensor:
-        last = torch.tensor(widths, device=hidden.device) - 1
-        ends = hidden[torch.arange(len(rows), device=hidden.device), last]
-        logits: Tensor = self._router.language.lm_head(ends).float()
+    def _logits(self, rows: Sequence[_Row], packing: Packing, hidden: Tensor) -> Tensor:
+        """(B, V) at each row's last position."""
+        logits: Tensor = self._router.language.lm_head(hidden[packing.ends]).float()
         if self._observe is not None:
             numbers = tuple(row.number for row in rows)
-            self._observe(StepStates(rows=numbers, widths=tuple(widths), hidden=hidden, logits=logits))
+            states = StepStates(rows=numbers, widths=packing.widths, hidden=hidden[None], logits=logits)
+            self._observe(states)
         return logits
 
     def _choose(self, rows: Sequence[_Row], logits: Tensor) -> list[int]:

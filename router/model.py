@@ -24,6 +24,7 @@ from superlink.router.bridge import build_bridge, shuffle_pixels
 from superlink.router.config import RouterConfig
 from superlink.router.errors import InputError, LinkError
 from superlink.router.groups import LinkGroup, expand, find_groups
+from superlink.router.packing import PACKED
 from superlink.router.regions import PointSampler, RegionEncoder
 from superlink.router.tokens import RoutingToken
 
@@ -47,7 +48,9 @@ class Router(nn.Module):
         self.config = config
         vision, llm = config.vision_config(), config.llm_config()
         self.vision_tower = CLIPVisionModel(vision)
-        self.llm: nn.Module = LlamaForCausalLM(llm)
+        language = LlamaForCausalLM(llm)
+        language.set_attn_implementation(PACKED)  # answers are written without padding
+        self.llm: nn.Module = language
         merged = 4 if config.pixel_shuffle else 1
         self.bridge = build_bridge(config.bridge, merged * vision.hidden_size, llm.hidden_size)
         self.region_encoder = (

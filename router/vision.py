@@ -18,6 +18,7 @@ from superlink.router.errors import InputError
 # Per-channel statistics of the pictures that CLIP was trained on.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_MEAN, _STD = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
 
 
 def tile_grid(width: int, height: int, config: RouterConfig) -> tuple[int, int]:
@@ -75,9 +76,9 @@ def tiles_of(image: NDArray[np.uint8], config: RouterConfig) -> Tensor:
     ]
     if len(tiles) > 1:
         tiles.append(np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC)))
-    pixels = np.stack(tiles).astype(np.float32) / np.float32(255)
-    normalised = (pixels - np.array(CLIP_MEAN, np.float32)) / np.array(CLIP_STD, np.float32)
-    return torch.from_numpy(np.ascontiguousarray(normalised.transpose(0, 3, 1, 2)))
+    # Channels first while a pixel is three bytes: the copy is a quarter as large.
+    pixels = torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2).contiguous().float().div_(255)
+    return pixels.sub_(_MEAN).div_(_STD)
 
 
 def region_of(mask: NDArray[np.bool_], config: RouterConfig) -> Tensor:

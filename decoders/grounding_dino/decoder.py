@@ -197,8 +197,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
     def cells_loss(self, links: LinkBatch, inputs: DetectionInputs, *, count: float) -> Tensor:
         """Class loss of the backbone's cells alone: neither encoder nor decoder layers run.
 
-        It stands in for a backbone that was trained on classification before, three times as fast as the
-        whole detector.
+        It stands in for a backbone that was trained on classification before.
 
         Raises:
             DecoderError: the inputs were prepared without targets.

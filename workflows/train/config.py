@@ -104,7 +104,7 @@ class TrainConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 1.0  # largest norm of the gradient of all parameters
     lora: Lora | None = None
-    # "language", a decoder (1 if absent), or "link_words" (0 if absent, see link_words.py).
+    # "language", a decoder or "<decoder>.cells" (1 if absent), "link_words" (0 if absent, see link_words.py).
     loss_weights: Mapping[str, float] = field(default_factory=dict)
     validation: tuple[Source, ...] = ()  # mixture for teacher-forced losses; empty = none
     validation_samples: int = 64

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from superlink.router.errors import TrainError
+from superlink.router.errors import InputError, TrainError
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.train import checkpoint
 from superlink.workflows.train.collective import Collective, average_gradients
@@ -108,6 +108,11 @@ class TrainLoop:
 
     def _stage(self, index: int, done: int, stop: Callable[[], bool]) -> bool:
         stage = self.config.stages[index]
+        if stage.lesson == "cells" and not self.module.cell_terms:
+            raise InputError(
+                f"stage {stage.name!r} has lesson='cells', but no decoder of this system has cells_loss; "
+                "leave the stage out or use lesson='all'"
+            )
         names = set(set_trainable(self.module, stage.trainable))
         self.trainable = [p for name, p in self.module.named_parameters() if name in names]
         self.module.set_image_side(stage.image_side)

@@ -90,15 +90,16 @@ class JointModule(nn.Module):
     def loss_names(self) -> tuple[str, ...]:
         """Every term that `forward` can return, in a fixed order."""
         terms = [f"{name}/{term}" for name in self.decoders for term in self.decoder(name).weights]
-        return (LANGUAGE, LINK_WORDS, *self._cell_terms, *terms)
+        return (LANGUAGE, LINK_WORDS, *self.cell_terms, *terms)
 
     @property
     def counted(self) -> tuple[str, ...]:
         """What losses are normalised by, in a fixed order."""
-        return (LANGUAGE, LINK_WORDS, *self._cell_terms, *self.decoders)
+        return (LANGUAGE, LINK_WORDS, *self.cell_terms, *self.decoders)
 
     @property
-    def _cell_terms(self) -> list[str]:
+    def cell_terms(self) -> list[str]:
+        """Terms of `lesson="cells"`, one for each decoder that has it."""
         return [name + CELLS for name, one in self.decoders.items() if isinstance(one, LearnsCells)]
 
     def set_image_side(self, side: int | None) -> None:

@@ -50,7 +50,11 @@ SPEAKING = ShapesMix(nothing=0.06, partial=0.08, chat=0.15, dialogue=0.05, open_
 
 
 def shapes_tiny() -> TrainConfig:
-    """The embedded `tiny` family: words first, then everything at 128 pixels, then at 224."""
+    """The embedded `tiny` family.
+
+    Words alone, then the detector's backbone alone (it learns classes from links of those words), then
+    everything at 128 pixels and at 224.
+    """
     return TrainConfig(
         name="shapes-tiny",
         system=shapes_system(
@@ -120,20 +124,7 @@ def shapes_smoke() -> TrainConfig:
             "smoke",
             vocabulary=512,
             router={"width": 32, "layers": 2, "heads": 2, "vision_width": 32, "vision_layers": 3},
-            detector=replace(
-                tiny_detector(),
-                backbone={
-                    **tiny_detector().backbone,
-                    "embedding_size": 16,
-                    "hidden_sizes": [32, 32, 64, 64],
-                    "depths": [1, 1, 1, 1],
-                },
-                d_model=32,
-                norm_groups=8,
-                num_queries=12,
-                mask_dim=16,
-                mask_hidden=16,
-            ),
+            detector=smoke_detector(),
         ),
         stages=stages,
         validation_samples=4,
@@ -212,6 +203,21 @@ def tiny_detector() -> GroundingDinoConfig:
         weights=LossWeights(ce=4.0, dense=2.0),
         dn_number=20,
         dn_groups=3,
+    )
+
+
+def smoke_detector() -> GroundingDinoConfig:
+    """`tiny_detector` with every part and few channels."""
+    tiny = tiny_detector()
+    small = {"embedding_size": 16, "hidden_sizes": [32, 32, 64, 64], "depths": [1, 1, 1, 1]}
+    return replace(
+        tiny,
+        backbone={**tiny.backbone, **small},
+        d_model=32,
+        norm_groups=8,
+        num_queries=12,
+        mask_dim=16,
+        mask_hidden=16,
     )
 
 

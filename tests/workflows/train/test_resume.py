@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from superlink.router.errors import ModelError
+from superlink.router.errors import InputError, ModelError
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.train import checkpoint
 from superlink.workflows.train.collective import Alone
@@ -148,3 +148,10 @@ class _Ringing(ToySamples):
             self.rung = True
             os.kill(os.getpid(), signal.SIGINT)
         return super().__getitem__(index)
+
+
+def test_a_lesson_that_no_decoder_gives_is_refused(tmp_path: Path) -> None:
+    config = toy_config()
+    config = replace(config, stages=(replace(config.stages[0], lesson="cells"),))
+    with pytest.raises(InputError, match="no decoder of this system has cells_loss"):
+        start(config, tmp_path).run()

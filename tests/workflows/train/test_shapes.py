@@ -19,7 +19,7 @@ from superlink.workflows.train.command import app
 from superlink.workflows.train.config import Source, Stage, TrainConfig
 from superlink.workflows.train.loop import TrainLoop
 from superlink.workflows.train.metrics import read_lines
-from superlink.workflows.train.recipes import BACKBONE, RECIPES, shapes_smoke, shapes_system, tiny_detector
+from superlink.workflows.train.recipes import BACKBONE, RECIPES, shapes_smoke, shapes_system, smoke_detector
 from superlink.workflows.train.systems import FreshSystem, SavedSystem
 from superlink.workflows.train.trainer import run, run_local
 from tests.workflows.train.two_threads import collectives, in_threads
@@ -31,24 +31,7 @@ MIX = ShapesMix(region=0.15, open_share=0.0)
 @cache
 def small_system() -> FreshSystem:
     detector = replace(
-        tiny_detector(),
-        backbone={
-            **tiny_detector().backbone,
-            "embedding_size": 8,
-            "hidden_sizes": [16, 16, 32, 32],
-            "depths": [1, 1, 1, 1],
-            "num_groups": 4,
-        },
-        d_model=32,
-        mask_hidden=16,
-        num_queries=10,
-        encoder_layers=1,
-        decoder_layers=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        mask_dim=8,
-        shortest=64,
-        longest=64,
+        smoke_detector(), encoder_layers=1, decoder_layers=2, num_queries=10, shortest=64, longest=64
     )
     sizes = {"width": 32, "layers": 2, "heads": 2, "vision_width": 16, "vision_layers": 3}
     system = shapes_system("small", vocabulary=400, router=sizes, detector=detector)
@@ -207,7 +190,7 @@ def test_two_ray_workers_train_like_one(tmp_path: Path, monkeypatch: pytest.Monk
     assert (result.finished, result.steps) == (True, config.steps)
     assert run_local(replace(config, workers=1), tmp_path / "one").finished
     for one, two in zip(records(tmp_path / "one"), records(tmp_path / "ray"), strict=True):
-        # Adam's first steps have the size of the learning rate whatever the gradient: where that is zero
-        # but for rounding, workers differ in its sign.
-        assert one == pytest.approx(two, rel=5e-3, abs=1e-3)
+        # The gradient of the backbone's first convolution is the most sensitive to rounding of all.
+        assert one.pop("norm") == pytest.approx(two.pop("norm"), rel=5e-3)
+        assert one == pytest.approx(two, rel=1e-4, abs=1e-5)
     assert list(home.iterdir()) == []  # nothing is written outside the run's folder
