@@ -65,7 +65,7 @@ def shapes_tiny() -> TrainConfig:
         ),
         stages=(
             Stage(
-                name="words", steps=3600, mixture=(words(),), lr=2.1e-3, warmup=100, floor=0.2,
+                name="words", steps=5200, mixture=(words(),), lr=2.1e-3, warmup=100, floor=0.2,
                 global_batch=128, micro_batch=16, lesson="words",
                 trainable=("router.llm.*", "router.queries.*"),
             ),
@@ -79,15 +79,15 @@ def shapes_tiny() -> TrainConfig:
                 global_batch=32, lesson="cells", trainable=BACKBONE,
             ),
             Stage(
-                name="joint-128", steps=1500, mixture=(pictures(128, least=0.12), words(2.0)), lr=3e-4,
+                name="joint-128", steps=1500, mixture=(pictures(128, least=0.12), words(4.0)), lr=3e-4,
                 warmup=50, floor=0.6, image_side=128,
             ),
             Stage(
-                name="joint-224", steps=2300, mixture=(pictures(224), words(2.0)), lr=2.5e-4, warmup=20,
+                name="joint-224", steps=3000, mixture=(pictures(224), words(4.0)), lr=2.5e-4, warmup=20,
                 floor=0.02,
             ),
         ),
-        global_batch=24,  # many small steps: classes are learned by the step more than by the picture
+        global_batch=40,  # many small steps: classes are learned by the step more than by the picture
         micro_batch=8,
         betas=(0.9, 0.98),
         workers=2,
