@@ -30,6 +30,9 @@ class Route:
     token: RoutingToken
     returns: type[Artifact]  # Boxes, Masks, ...
     top: int | None = None  # keep only the best `top` items of each link (1 for [GRD])
+    # Routing token of another decoder, which answers the same links first; what it finds is
+    # among the `inputs` of the call ("[DET]" for masks of detected boxes).
+    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
