@@ -84,7 +84,9 @@ def _file_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
-        raise ModelError(f"{str(path)!r} cannot be read as weights: {' '.join(str(error).split())}") from error
+        raise ModelError(
+            f"{str(path)!r} cannot be read as weights: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(one, Tensor) for one in state.values()):
         raise ModelError(f"{str(path)!r} holds no state dict of tensors")
     return state

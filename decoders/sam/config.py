@@ -184,7 +184,7 @@ class SamConfig(DecoderConfig):
         )
         # Fresh frequencies of the position encoding: transformers draws them so wide that
         # neighbouring pixels have nothing in common; the published code draws them at 1.
-        vision.scale = 1.0
+        vision.scale = 1
         prompt = SamPromptEncoderConfig(
             hidden_size=self.d_model,
             image_size=self.image_size,

@@ -104,9 +104,7 @@ def load_original(decoder: SamDecoder, state: StateDict) -> None:
 
 def to_original(decoder: SamDecoder) -> dict[str, Tensor]:
     """The decoder's weights under the names of the first release, without those that project links."""
-    return {
-        rename_back(name, decoder.config): tensor for name, tensor in decoder.model.state_dict().items()
-    }
+    return {rename_back(name, decoder.config): tensor for name, tensor in decoder.model.state_dict().items()}
 
 
 def load_transformers(decoder: SamDecoder, state: StateDict) -> None:
@@ -155,7 +153,9 @@ def config_from_weights(state: StateDict, *, decoder_heads: int = 8) -> SamConfi
         ModelError: a tensor that tells a size is missing.
     """
     try:
-        return _config_from_shapes({name: tuple(tensor.shape) for name, tensor in state.items()}, decoder_heads)
+        return _config_from_shapes(
+            {name: tuple(tensor.shape) for name, tensor in state.items()}, decoder_heads
+        )
     except (KeyError, ValueError, IndexError) as error:
         raise ModelError(f"this is no checkpoint of Segment Anything: no fitting {error}") from error
 
@@ -206,7 +206,7 @@ def config_from_transformers(data: Mapping[str, Any]) -> SamConfig:
 
     if data.get("model_type") != "sam":
         raise ModelError(f"expected a config.json of model_type 'sam', got {data.get('model_type')!r}")
-    whole = LayerConfig.from_dict(dict(data))
+    whole: Any = LayerConfig.from_dict(dict(data))
     vision, prompt, decoder = whole.vision_config, whole.prompt_encoder_config, whole.mask_decoder_config
     for found, name, only in (
         (vision, "hidden_act", "gelu"),

@@ -30,9 +30,7 @@ def mask_terms(logits: Tensor, fits: Tensor, targets: Targets, config: SamConfig
     valid = targets.valid[:, None].float()
     goal = targets.masks[:, None].float()
     pixels = valid.sum((-2, -1))
-    entropy = (
-        focal(whole, goal.expand_as(whole), alpha=config.focal_alpha, gamma=config.focal_gamma) * valid
-    )
+    entropy = focal(whole, goal.expand_as(whole), alpha=config.focal_alpha, gamma=config.focal_gamma) * valid
     mask = entropy.sum((-2, -1)) / pixels
     prob = whole.sigmoid() * valid
     dice = 1 - (2 * (prob * goal).sum((-2, -1)) + 1) / (prob.sum((-2, -1)) + goal.sum((-2, -1)) + 1)

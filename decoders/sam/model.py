@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class SegmentAnything(nn.Module):
 
     def __init__(self, config: SamConfig) -> None:
         super().__init__()
-        layers = config.layer_config()
+        layers: Any = config.layer_config()
         self.grid = config.grid
         self.vision_encoder = SamVisionEncoder(layers.vision_config)
         self.prompt_encoder = SamPromptEncoder(layers)

@@ -191,9 +191,7 @@ def _point_prompt(artifact: Keypoints, item: int, call_id: str, score: float) ->
     if not len(points) and not wide:
         raise InputError(f"call {call_id!r}: an item without visible keypoints and without a box")
     names = np.array(artifact.keypoint_names)[visible]
-    return MaskPrompt(
-        label=0, points=points, inside=names != OUTSIDE, box=box if wide else None, score=score
-    )
+    return MaskPrompt(label=0, points=points, inside=names != OUTSIDE, box=box if wide else None, score=score)
 
 
 def _checked_box(xyxy: NDArray[np.floating], size: Size, call_id: str) -> NDArray[np.float64]:

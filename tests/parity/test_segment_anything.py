@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -128,7 +129,10 @@ def test_published_weights_load_strictly_and_come_back(decoder: SamDecoder, weig
     back = to_original(decoder)
     assert set(back) == set(weights)
     assert all(torch.equal(back[name], weights[name]) for name in weights)
-    wrong = dict(weights) | {"image_encoder.blocks.0.extra": torch.zeros(1), "image_encoder.pos_embed": torch.zeros(2)}
+    wrong = dict(weights) | {
+        "image_encoder.blocks.0.extra": torch.zeros(1),
+        "image_encoder.pos_embed": torch.zeros(2),
+    }
     del wrong["mask_decoder.iou_token.weight"]
     with pytest.raises(ModelError, match=r"missing \['mask_decoder.iou_token.weight'\].*extra.*\(2,\), not"):
         load_original(decoder, wrong)
@@ -202,10 +206,11 @@ def test_the_whole_model_gives_the_recorded_masks_of_the_picture(
 
 def run(decoder: SamDecoder, call: Call, prompts: tuple[FramePrompt, ...], *, kind: str) -> SamOutputs:
     """The decoder's own path from a call to masks, with prompts that are in the frame already."""
-    decoder.config = replace(decoder.config, multimask=kind == "multi")
+    own = copy(decoder)
+    own.config = replace(decoder.config, multimask=kind == "multi")
     with torch.no_grad():
-        inputs = replace(decoder.prepare([call]), prompts=prompts)
-        outputs: SamOutputs = decoder(LinkBatch.of([call.links]), inputs)
+        inputs = replace(own.prepare([call]), prompts=prompts)
+        outputs: SamOutputs = own(LinkBatch.of([call.links]), inputs)
     return outputs
 
 
