@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from superlink.decoders.artifacts import Masks, Origin, tight_boxes
+from superlink.decoders.artifacts import IntArray, Masks, Origin, tight_boxes
 from superlink.decoders.contract import Call, Route
 from superlink.decoders.letterbox import Letterbox
 from superlink.decoders.sam.config import SamConfig
@@ -63,7 +63,7 @@ def answer(
     )
 
 
-def _best(labels: np.typing.NDArray[np.int64], top: int | None) -> list[int]:
+def _best(labels: IntArray, top: int | None) -> list[int]:
     """Rows of the first `top` items of each label."""
     rows = range(len(labels))
     if top is None:

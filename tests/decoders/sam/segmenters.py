@@ -44,6 +44,8 @@ def built(config: SamConfig | None = None, *, seed: int = 0) -> SamDecoder:
     with torch.no_grad():
         for parameter in decoder.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
+        # Scores around a half: below 0 and above 1 they are cut, and all the same.
+        decoder.model.mask_decoder.iou_prediction_head.proj_out.bias.fill_(0.5)
     return decoder.eval()
 
 

@@ -128,6 +128,48 @@ def test_each_box_of_the_decoder_before_gives_one_mask_with_its_label() -> None:
     assert empty.masks.shape == (0, 48, 64)
 
 
+def test_calls_with_all_kinds_of_prompts_in_one_batch_get_what_they_get_alone() -> None:
+    decoder = built(small(prompts_at_once=2))
+    boxes, clicked = boxes_of([[4, 4, 30, 30]]), clicks([(10, 10)], [(60, 40)], size=(48, 64))
+    painted = masks_of([rectangle((48, 64), 4, 4, 20, 20)])
+    three = boxes_of([[4, 4, 30, 30], [0, 0, 64, 48], [20, 20, 60, 40]])
+    given: list[tuple[Artifact, ...]] = [
+        (),
+        (boxes,),
+        (clicked,),
+        (painted,),
+        (clicked, painted),
+        (three,),
+        (boxes, clicked),
+        (boxes, painted, clicked),
+    ]
+    calls = [
+        call_of(decoder.config, id=f"sam.{row}", inputs=inputs, threshold=0.0)
+        for row, inputs in enumerate(given)
+    ]
+    together = answers(decoder, calls)
+    assert [len(one) for one in together] == [1, 1, 1, 1, 1, 3, 1, 2]
+    for call, batch in zip(calls, together, strict=True):
+        (alone,) = answers(decoder, [call])
+        np.testing.assert_allclose(batch.scores, alone.scores, atol=1e-5)
+        assert (batch.masks != alone.masks).mean() < 1e-3
+    scores = {round(float(one.scores[0]), 6) for one in together[:5]}
+    assert len(scores) == 5  # every prompt makes a difference
+
+
+def test_a_route_that_keeps_one_mask_a_link_keeps_the_best() -> None:
+    every, best = built(), built(small(routes=(replace(mask_routes()[0], top=1),)))
+    names = ("star", "circle")
+    boxes = boxes_of([[4, 4, 30, 30], [0, 0, 64, 48], [20, 20, 60, 40]], labels=[0, 1, 0], names=names)
+    (all_,) = answers(every, [call_of(every.config, names=names, inputs=(boxes,))])
+    (top,) = answers(best, [call_of(best.config, names=names, inputs=(boxes,))])
+    assert sorted(top.labels.tolist()) == [0, 1]
+    for label in (0, 1):
+        np.testing.assert_allclose(
+            top.scores[top.labels == label], all_.scores[all_.labels == label].max(), atol=1e-6
+        )
+
+
 def test_links_follow_the_tokens_of_boxes_and_can_be_left_out() -> None:
     with_links, without = built(), built(small(link_prompts=False))
     without.model.load_state_dict(with_links.model.state_dict())
