@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from superlink.decoders.diffusion.decoder import DiffusionDecoder
 
-CAPTION_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
-
 
 def generation_routes(num_links: int = 64) -> tuple[Route, ...]:
     """[GEN]: a picture of what the link says."""
@@ -186,11 +184,6 @@ class DiffusionConfig(DecoderConfig):
     def multiple(self) -> int:
         """Sides of pictures are multiples of this: the pixels of a latent cell."""
         return int(2 ** (len(self.vae["block_out_channels"]) - 1))
-
-    @property
-    def coarsest(self) -> int:
-        """Pixels of a cell of the U-Net's coarsest map; such sides suit it best."""
-        return self.multiple * int(2 ** (len(self.unet["block_out_channels"]) - 1))
 
     @property
     def learns_captions(self) -> bool:

@@ -65,7 +65,7 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
 
     def __init__(self, config: DiffusionConfig, link_dim: int) -> None:
         super().__init__()
-        self.config = config
+        self.config: DiffusionConfig = config
         self.link_dim = link_dim
         self.mapper = LinkMapper(config, link_dim)
         self.unet = build_unet(config.unet)
@@ -243,9 +243,9 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
         noise, device = lesson.noise, conditioning.device
         with torch.no_grad():
             spread = self.vae.encode(lesson.pictures.to(self.vae.dtype), return_dict=False)[0]
-            drawn = noise.normal(*spread.mean.shape[1:]).to(spread.mean)
-            latents = (spread.mean + spread.std * drawn) * self.vae.config.scaling_factor
-            added = noise.normal(*latents.shape[1:]).to(latents)
+            mean, std = spread.mean.float(), spread.std.float()
+            latents = (mean + std * noise.normal(*mean.shape[1:]).to(device)) * self.vae.config.scaling_factor
+            added = noise.normal(*mean.shape[1:]).to(device)
             times = noise.below(len(self.noise_levels.alphas_cumprod)).to(device)
             given = self.noise_levels.add_noise(latents, added, times)
             sources = None if lesson.sources is None else self.encode_source(lesson.sources)
@@ -329,7 +329,7 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
         gamma = self.config.snr_gamma
         if gamma is None:
             return torch.ones_like(times, dtype=torch.float32)
-        signal = self.noise_levels.alphas_cumprod.to(times.device)[times]
+        signal: Tensor = self.noise_levels.alphas_cumprod.to(times.device)[times]
         ratio = signal / (1 - signal)
         shift = 1.0 if self.noise_levels.config.prediction_type == "v_prediction" else 0.0
         return ratio.clamp(max=gamma) / (ratio + shift)

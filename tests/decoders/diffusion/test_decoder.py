@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from superlink.agents.local import answer
 from superlink.decoders.artifacts import Artifact, Boxes, Picture
-from superlink.decoders.contract import Call, Route
+from superlink.decoders.contract import Call, Failure, Result, Route
 from superlink.decoders.diffusion.config import DiffusionConfig
 from superlink.decoders.diffusion.inputs import frame_of, to_pixels, to_tensor
 from superlink.decoders.testing import check_decoder
@@ -196,6 +197,33 @@ def test_a_picture_that_is_not_finite_is_an_error_and_no_picture() -> None:
         decoder.get_parameter("vae.decoder.conv_out.bias").fill_(float("nan"))
     with pytest.raises(DecoderError, match=r"'the call'.*not finite"):
         decoder.postprocess(run(decoder, [call]), decoder.prepare([call]))
+
+
+@BOTH
+def test_a_bad_call_does_not_take_its_neighbours_with_it(config: DiffusionConfig) -> None:
+    calls = [
+        call_of(config, name=f"call {row}", options={"steps": steps}) for row, steps in enumerate((2, 0))
+    ]
+    good, bad = answer(config.build(LINK_DIM).eval(), calls)
+    assert isinstance(good, Result)
+    assert isinstance(bad, Failure)
+    assert bad.kind == "input"
+    assert "steps" in bad.error
+
+
+@BOTH
+def test_training_runs_in_mixed_precision(config: DiffusionConfig) -> None:
+    decoder = replace(config, drop_rate=0.3).build(LINK_DIM).train()
+    calls = [call_of(config, name=f"call {row}", seed=row + 1) for row in range(3)]
+    links = LinkBatch.of([call.links for call in calls])
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            inputs = decoder.prepare(calls, [Picture(pixels=picture(SIDE, SIDE))] * 3)
+            loss = decoder.loss(decoder(links, inputs), inputs, count=3.0)["loss_noise"]
+        assert loss.dtype == torch.float32
+        found.append(loss.item())
+    assert found[1] == pytest.approx(found[0], rel=0.05)
 
 
 def test_words_cannot_be_read_without_a_tokenizer() -> None:
