@@ -149,7 +149,7 @@ class DiffusionConfig(DecoderConfig):
                 f"{self.name}: the U-Net has {channels[0]} channels in and {channels[1]} out; with "
                 f"{latent} latent channels it needs {latent * (1 + self.sources)} and {latent}"
             )
-        if not isinstance(self.width, int) or self.width % self.mapper_heads:
+        if self.width % self.mapper_heads:
             raise ModelError(
                 f"{self.name}: cross_attention_dim is {self.width}, it must be a multiple of "
                 f"mapper_heads {self.mapper_heads}"
@@ -177,8 +177,7 @@ class DiffusionConfig(DecoderConfig):
     @property
     def width(self) -> int:
         """Width of the conditioning."""
-        width: int = self.unet.get("cross_attention_dim", 1280)
-        return width
+        return int(self.unet.get("cross_attention_dim", 1280))
 
     @property
     def multiple(self) -> int:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from superlink.decoders.artifacts import Artifact, Origin, Picture
 from superlink.decoders.contract import Call, Decoder
+from superlink.decoders.diffusion.captions import load_tokenizer, token_ids
 from superlink.decoders.diffusion.config import DiffusionConfig
 from superlink.decoders.diffusion.inputs import (
     DiffusionInputs,
@@ -36,19 +36,11 @@ from superlink.decoders.diffusion.layers import (
     build_vae,
     training_scheduler,
 )
+from superlink.decoders.diffusion.losses import Denoised, mean_square, time_weights
 from superlink.decoders.diffusion.noise import Noise, SeededNoise
 from superlink.decoders.diffusion.sampling import Plan, sample_latents
 from superlink.router.errors import DataError, DecoderError, InputError, LinkError, ModelError
 from superlink.router.links import LinkBatch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Denoised:
-    """One step of training."""
-
-    predicted: Tensor  # (B, C, h, w)
-    goal: Tensor  # (B, C, h, w) the noise, or the velocity where the scheduler says so
-    times: Tensor  # (B,) time steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -188,25 +180,13 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
                 f"name the tokenizer's folder as `tokenizer`, or set weights.caption to 0"
             )
         if self._tokenizer is None:
-            try:
-                self._tokenizer = CLIPTokenizer.from_pretrained(self.config.tokenizer, local_files_only=True)
-            except (OSError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                raise ModelError(f"no tokenizer in {self.config.tokenizer!r}: {reason}") from error
-        coded = self._tokenizer(
-            list(captions),
-            padding="max_length",
-            max_length=self.config.num_queries,
-            truncation=True,
-            return_tensors="pt",
-        )
-        ids: Tensor = coded["input_ids"]
-        return ids.to(self.device)
+            self._tokenizer = load_tokenizer(self.config.tokenizer)
+        return token_ids(self._tokenizer, captions, self.config.num_queries).to(self.device)
 
     @torch.no_grad()
     def sample(self, conditioning: Tensor, inputs: DiffusionInputs) -> tuple[Tensor, ...]:
         """A picture (1, 3, H, W) for each row of the conditioning (B, Q, d)."""
-        empty = self.empty().to(conditioning.dtype)
+        empty, cell = self.empty().to(conditioning.dtype), self.config.multiple
         groups: dict[Plan, list[int]] = {}
         for row, plan in enumerate(inputs.plans):
             groups.setdefault(plan, []).append(row)
@@ -221,7 +201,7 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
                 plan,
                 conditioning=conditioning[rows],
                 empty=empty,
-                shape=(self.config.latent_channels, *(one // self.config.multiple for one in plan.size)),
+                shape=(self.config.latent_channels, plan.size[0] // cell, plan.size[1] // cell),
                 seeds=[inputs.calls[row].seed for row in rows],
                 sources=sources,
             )
@@ -267,11 +247,12 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
         if denoised is None or lesson is None:
             raise DecoderError(f"{self.config.name} needs prepare(calls, targets) before loss")
         with torch.autocast(denoised.predicted.device.type, enabled=False):
-            wrong = _mean_square(denoised.predicted, denoised.goal) * self._time_weights(denoised.times)
+            weights = time_weights(self.noise_levels, denoised.times, self.config.snr_gamma)
+            wrong = mean_square(denoised.predicted, denoised.goal) * weights
             terms = {"loss_noise": wrong.sum() / count}
             if self.config.learns_captions:
                 assert inputs.captions is not None
-                apart = _mean_square(outputs.conditioning, self.encode_captions(inputs.captions))
+                apart = mean_square(outputs.conditioning, self.encode_captions(inputs.captions))
                 terms["loss_caption"] = (apart * lesson.captioned).sum() / count
         return terms
 
@@ -323,18 +304,3 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
             # Seed 0 means "not given": PyTorch's own generator decides, so that a resumed run repeats itself.
             noise=SeededNoise([call.seed or int(torch.randint(2**62, ())) for call in calls]),
         )
-
-    def _time_weights(self, times: Tensor) -> Tensor:
-        """(B,) weights of the time steps by their signal-to-noise ratio."""
-        gamma = self.config.snr_gamma
-        if gamma is None:
-            return torch.ones_like(times, dtype=torch.float32)
-        signal: Tensor = self.noise_levels.alphas_cumprod.to(times.device)[times]
-        ratio = signal / (1 - signal)
-        shift = 1.0 if self.noise_levels.config.prediction_type == "v_prediction" else 0.0
-        return ratio.clamp(max=gamma) / (ratio + shift)
-
-
-def _mean_square(found: Tensor, expected: Tensor) -> Tensor:
-    """(B,) mean squared differences."""
-    return F.mse_loss(found.float(), expected.float(), reduction="none").flatten(1).mean(1)

@@ -10,8 +10,9 @@ from typing import Any
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
 
+from superlink.decoders.diffusion.captions import load_tokenizer, token_ids
 from superlink.decoders.diffusion.config import (
     DiffusionConfig,
     InstructPix2PixConfig,
@@ -62,8 +63,7 @@ def config_from_folder(folder: str | Path, **changes: Any) -> StableDiffusionCon
     # The file holds what differs from the defaults of the version that wrote it.
     text = {option: getattr(CLIPTextConfig(**text), option) for option in _TEXT_OPTIONS}
     length = text["max_position_embeddings"]
-    tokenizer = _tokenizer(folder / "tokenizer")
-    empty = tokenizer("", padding="max_length", max_length=length, truncation=True)["input_ids"]
+    empty = token_ids(load_tokenizer(folder / "tokenizer"), [""], length)[0].tolist()
     multiple = 2 ** (len(vae["block_out_channels"]) - 1)
     side = unet["sample_size"] * multiple
     fields: dict[str, Any] = {
@@ -118,14 +118,6 @@ def _known(kind: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """What `kind` takes: files also hold the versions and options of other times."""
     takes = inspect.signature(kind.__init__).parameters
     return {name: value for name, value in options.items() if name in takes}
-
-
-def _tokenizer(folder: Path) -> CLIPTokenizer:
-    try:
-        tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"no tokenizer in {str(folder)!r}: {' '.join(str(error).split())}") from error
-    return tokenizer
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -65,7 +65,9 @@ def sample_latents(
     scheduler.set_timesteps(plan.steps, device=device)
     takes = inspect.signature(scheduler.step).parameters
     extra = {"generator": generators} if "generator" in takes else {}
-    latents = randn_tensor((len(conditioning), *shape), generator=generators, device=device, dtype=dtype)
+    latents: Tensor = randn_tensor(
+        (len(conditioning), *shape), generator=generators, device=device, dtype=dtype
+    )
     latents = latents * scheduler.init_noise_sigma
     for time in scheduler.timesteps:
         copies = torch.cat([latents] * (len(states) // len(latents)))
