@@ -30,6 +30,9 @@ class SeededNoise:
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        # Drawn before the noise, whose amount follows from the side that is trained at: so a call
+        # is left out at every side or at none.
+        self._uniform = self._rows(lambda generator: torch.rand((), generator=generator))
 
     def normal(self, *shape: int) -> Tensor:
         return self._rows(lambda generator: torch.randn(shape, generator=generator))
@@ -38,7 +41,7 @@ class SeededNoise:
         return self._rows(lambda generator: torch.randint(limit, (), generator=generator))
 
     def uniform(self) -> Tensor:
-        return self._rows(lambda generator: torch.rand((), generator=generator))
+        return self._uniform
 
     def _rows(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
         return torch.stack([draw(generator) for generator in self._generators])

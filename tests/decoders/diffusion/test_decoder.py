@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from superlink.agents.local import answer
 from superlink.decoders.artifacts import Artifact, Boxes, Picture
 from superlink.decoders.contract import Call, Failure, Result, Route
-from superlink.decoders.diffusion.config import DiffusionConfig
+from superlink.decoders.diffusion.config import DiffusionConfig, InstructPix2PixConfig, StableDiffusionConfig
 from superlink.decoders.diffusion.inputs import frame_of, to_pixels, to_tensor
 from superlink.decoders.testing import check_decoder
 from superlink.router.errors import DataError, DecoderError, InputError, LinkError, ModelError, SuperlinkError
@@ -299,3 +299,19 @@ def test_captions_are_read_as_the_tokenizer_says(tmp_path: Any) -> None:
     assert tuple(inputs.captions[2].tolist()) == empty
     assert inputs.lesson is not None
     assert inputs.lesson.captioned.tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("config", "unet"), [(StableDiffusionConfig(), 859_520_964), (InstructPix2PixConfig(), 859_532_484)]
+)
+def test_by_default_the_networks_are_those_of_stable_diffusion_1(config: DiffusionConfig, unet: int) -> None:
+    with torch.device("meta"):
+        decoder = config.build(4096)
+    assert decoder.text_encoder is not None
+    sizes = [
+        sum(one.numel() for one in part.parameters())
+        for part in (decoder.unet, decoder.vae, decoder.text_encoder)
+    ]
+    # As published for Stable Diffusion 1.5; the editor's first layer reads four more channels.
+    assert sizes == [unet, 83_653_863, 123_060_480]
+    assert config.routes[0].token.num_links == 64

@@ -189,6 +189,14 @@ def test_the_draws_of_a_call_follow_from_its_seed_alone() -> None:
         assert torch.equal(one[0], three[1])
 
 
+def test_what_is_left_out_does_not_depend_on_the_side_that_is_trained_at() -> None:
+    seeds = range(1, 20)
+    small_side, large_side = SeededNoise(seeds), SeededNoise(seeds)
+    small_side.normal(4, 8, 8)
+    large_side.normal(4, 16, 16)
+    assert torch.equal(small_side.uniform(), large_side.uniform())
+
+
 def test_squares_hold_the_whole_picture_or_its_middle() -> None:
     wide = np.zeros((4, 8, 3), dtype=np.uint8)
     wide[:, 2:6] = 100
