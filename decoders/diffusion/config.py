@@ -162,6 +162,14 @@ class DiffusionConfig(DecoderConfig):
                     f"empty caption has {len(self.empty_caption)} tokens; the conditioning has "
                     f"{self.num_queries} of width {self.width}"
                 )
+        predicts = self.scheduler.get("prediction_type", "epsilon")
+        if predicts not in ("epsilon", "v_prediction"):
+            raise ModelError(f"{self.name}: prediction_type is {predicts!r}, not 'epsilon' or 'v_prediction'")
+        if not 0.0 <= self.drop_rate <= 1 / (2 + self.sources):
+            raise ModelError(
+                f"{self.name}: drop_rate is {self.drop_rate}, it must be in 0..1/{2 + self.sources}: "
+                f"so many times that share is left out"
+            )
         for field_name in ("side", "train_side"):
             side = getattr(self, field_name)
             if side is not None and (side % self.multiple or not 0 < side <= self.max_side):

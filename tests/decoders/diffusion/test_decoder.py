@@ -212,6 +212,15 @@ def test_a_bad_call_does_not_take_its_neighbours_with_it(config: DiffusionConfig
 
 
 @BOTH
+def test_weights_of_half_precision_make_pictures(config: DiffusionConfig) -> None:
+    torch.manual_seed(0)
+    decoder = config.build(LINK_DIM)
+    (exact,) = answers(decoder, [call_of(config)])
+    (found,) = answers(decoder.bfloat16(), [call_of(config)])
+    assert np.abs(found.pixels.astype(float) - exact.pixels).mean() < 8
+
+
+@BOTH
 def test_training_runs_in_mixed_precision(config: DiffusionConfig) -> None:
     decoder = replace(config, drop_rate=0.3).build(LINK_DIM).train()
     calls = [call_of(config, name=f"call {row}", seed=row + 1) for row in range(3)]
@@ -257,6 +266,8 @@ def test_labels_that_do_not_fit_are_refused_by_name(config: DiffusionConfig) -> 
     [
         ({"unet": {**small().unet, "in_channels": 8}}, "8 channels in"),
         ({"mapper_heads": 3}, "multiple of mapper_heads 3"),
+        ({"drop_rate": 0.6}, "drop_rate is 0.6, it must be in 0..1/2"),
+        ({"scheduler": {**DDIM, "prediction_type": "sample"}}, "prediction_type is 'sample'"),
         ({"side": SIDE + 1}, "side is 17, it must be a multiple of 2"),
         ({"side": 8 * SIDE}, "at most max_side 64"),
         ({"text_encoder": text_options(), "empty_caption": (1, 2)}, "empty caption has 2 tokens"),
