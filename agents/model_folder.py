@@ -20,6 +20,7 @@ import torch
 
 from superlink.agents.embedded import SYSTEM_FILE, model_folder
 from superlink.decoders.contract import Decoder, DecoderConfig, Route
+from superlink.decoders.diffusion import InstructPix2PixConfig, StableDiffusionConfig
 from superlink.decoders.grounding_dino import GroundingDinoConfig
 from superlink.decoders.sam import SamConfig
 from superlink.router.checkpoint import (
@@ -40,7 +41,12 @@ from superlink.router.tokenizer import RouterTokenizer
 from superlink.router.tokens import SPECIAL_TOKENS
 
 FORMAT = 1
-DECODERS: tuple[type[DecoderConfig], ...] = (GroundingDinoConfig, SamConfig)
+DECODERS: tuple[type[DecoderConfig], ...] = (
+    GroundingDinoConfig,
+    SamConfig,
+    StableDiffusionConfig,
+    InstructPix2PixConfig,
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -46,6 +46,9 @@ class Call:
     inputs: tuple[Artifact, ...] = ()  # artifacts of earlier calls or rounds that it builds on
     seed: int = 0
     threshold: float | None = None  # least score to keep; None = the decoder's own
+    # What only one decoder understands ("steps", "guidance"), in place of its configuration; it refuses
+    # what it does not know.
+    options: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def token(self) -> RoutingToken:
