@@ -109,14 +109,9 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
 
     def detect(self, objects: LinkBatch, keypoints: LinkBatch, inputs: PoseInputs) -> PoseOutputs:
         """(B, K, L, D) object links and (B, P, L, D) keypoint links to what every layer says."""
-        for links in (objects, keypoints):
-            width = links.embeddings.shape[-1]
-            if width != self.link_dim:
-                raise LinkError(
-                    f"{self.config.name} was built for links of width {self.link_dim}, got {width}"
-                )
-        classes = _projected(self.patch2query, objects)
-        points = _projected(self.patch2keypoint, keypoints).masked_fill(~keypoints.mask[..., None], 0.0)
+        classes = self._projected(self.patch2query, objects)
+        points = self._projected(self.patch2keypoint, keypoints)
+        points = points.masked_fill(~keypoints.mask[..., None], 0.0)
         denoising = None
         if self.training and inputs.targets is not None and inputs.noise is not None:
             denoising = build_denoising(
@@ -132,6 +127,15 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
             inputs.pixels, inputs.valid, classes, objects.mask, points, keypoints.mask, denoising
         )
         return PoseOutputs(poses=poses, class_mask=objects.mask, denoising=denoising)
+
+    def _projected(self, head: GroundingDinoMLPPredictionHead, links: LinkBatch) -> Tensor:
+        """(B, K, d) vectors: every link embedding projected, then the mean over those of a link."""
+        width = links.embeddings.shape[-1]
+        if width != self.link_dim:
+            raise LinkError(f"{self.config.name} was built for links of width {self.link_dim}, got {width}")
+        dtype = next(head.parameters()).dtype
+        projected: Tensor = head(links.embeddings.to(dtype))
+        return projected.float().mean(2)
 
     def count(self, inputs: PoseInputs) -> float:
         return 0.0 if inputs.targets is None else float(sum(inputs.targets.objects.sizes))
@@ -158,6 +162,32 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
             terms = {}
         nothing = outputs.poses.layers[-1].boxes.sum() * 0
         return {name: terms.get(name, nothing) for name in self.weights}
+
+    def cells_loss(self, links: LinkBatch, inputs: PoseInputs, *, count: float) -> Tensor:
+        """Class loss of the backbone's cells alone, as in the detector.
+
+        Raises:
+            DecoderError: the inputs were prepared without targets.
+        """
+        targets, base = inputs.targets, self.model.base
+        if targets is None:
+            raise DecoderError(f"{self.config.name} needs prepare(calls, targets) before cells_loss")
+        objects, _ = split_links(links, inputs.calls, inputs.slots)
+        pyramid = base.pyramid(inputs.pixels, inputs.valid)
+        start, usable = pyramid.proposals()
+        _, logits = base.score(
+            pyramid.cells, usable, self._projected(self.patch2query, objects), objects.mask
+        )
+        return dense_term(
+            logits,
+            start[..., :2].sigmoid(),
+            usable,
+            pyramid.shapes,
+            targets.objects,
+            objects.mask,
+            alpha=self.config.detector.focal_alpha,
+            count=count,
+        )
 
     def stages(self, outputs: PoseOutputs, targets: PoseTargets, count: float) -> list[Stage]:
         """Last layer, the other layers, the proposals, then the same layers for denoising."""
@@ -304,10 +334,3 @@ def picture_keypoints(keypoints: Tensor, size: Size) -> FloatArray:
     found = np.full((*keypoints.shape[:-1], 3), VISIBLE, dtype=np.float32)
     found[..., :2] = keypoints.numpy() * np.array([width, height], dtype=np.float32)
     return found
-
-
-def _projected(head: GroundingDinoMLPPredictionHead, links: LinkBatch) -> Tensor:
-    """(B, K, d) vectors: every link embedding projected, then the mean over those of a link."""
-    dtype = next(head.parameters()).dtype
-    projected: Tensor = head(links.embeddings.to(dtype))
-    return projected.float().mean(2)

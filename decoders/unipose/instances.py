@@ -66,7 +66,7 @@ def legacy_blocked(used: Tensor, count: int) -> Tensor:
     return blocked[:, None]
 
 
-class InstanceAttention(GroundingDinoMultiheadAttention):  # type: ignore[misc]  # untyped library
+class InstanceAttention(GroundingDinoMultiheadAttention):
     """Self-attention that also takes `Instances` as its mask."""
 
     def forward(
@@ -78,7 +78,7 @@ class InstanceAttention(GroundingDinoMultiheadAttention):  # type: ignore[misc] 
         output_attentions: bool | None = False,
     ) -> Any:
         """(B, Q, d) each. With `Instances` no attention weights are returned."""
-        attend = super().forward
+        attend: Any = super().forward
         if not isinstance(attention_mask, Instances):
             return attend(queries, keys, values, attention_mask, output_attentions)
         batch, total, width = queries.shape
@@ -104,6 +104,6 @@ def use_instance_attention(layers: nn.ModuleList, config: Any) -> None:
     """
     layer: Any
     for layer in layers:
-        attention = InstanceAttention(config, num_attention_heads=layer.self_attn.num_attention_heads)
+        attention: Any = InstanceAttention(config, num_attention_heads=layer.self_attn.num_attention_heads)
         attention.load_state_dict(layer.self_attn.state_dict())
         layer.self_attn = attention

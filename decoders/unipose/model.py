@@ -75,7 +75,8 @@ class Scene:
 
     def instances(self, rows: Tensor) -> Tensor:
         """(B, N + G * S, c) -> (B, G, S, c), without the denoising queries."""
-        return rows[:, self.noised :].unflatten(1, (-1, self.size))
+        inside: Tensor = rows[:, self.noised :].unflatten(1, (-1, self.size))
+        return inside
 
 
 class PoseDetector(nn.Module):
@@ -259,7 +260,8 @@ class PoseDetector(nn.Module):
         """(B, G) the box queries with the best class scores, best first."""
         logits = self.class_embed(queries, scene.scored, scene.class_mask)
         count = min(self.config.num_instances, queries.shape[1])
-        return logits.amax(-1).topk(count, dim=1).indices
+        best: Tensor = logits.amax(-1).topk(count, dim=1).indices
+        return best
 
     def _unfold(
         self, queries: Tensor, start: Tensor, scene: Scene, selected: Tensor, points: Tensor

@@ -15,8 +15,9 @@ from superlink.decoders.grounding_dino.noise import Noise
 from superlink.decoders.unipose.config import UniPoseConfig
 from superlink.decoders.unipose.decoder import UniPoseDecoder
 from superlink.decoders.unipose.inputs import PoseInputs
-from superlink.decoders.unipose.keymap import config_from_published, load_published, to_published
+from superlink.decoders.unipose.keymap import load_published, to_published
 from superlink.decoders.unipose.losses import COCO_SIGMAS, OTHER_SIGMA, PoseTargets
+from superlink.decoders.unipose.published import config_from_published
 from superlink.router.links import LinkBatch
 from tests.parity.detectors import RecordedNoise
 from tests.parity.fixtures import Case, Tensors

@@ -13,8 +13,9 @@ from torch import Tensor
 from superlink.decoders.unipose.decoder import PoseOutputs, UniPoseDecoder
 from superlink.decoders.unipose.inputs import PoseInputs
 from superlink.decoders.unipose.instances import Instances, legacy_blocked
-from superlink.decoders.unipose.keymap import config_from_published, load_published, to_published
+from superlink.decoders.unipose.keymap import load_published, to_published
 from superlink.decoders.unipose.losses import PoseTargets
+from superlink.decoders.unipose.published import config_from_published
 from superlink.router.errors import ModelError
 from tests.parity.detectors import RecordedEncoder, check_gradients
 from tests.parity.fixtures import (
