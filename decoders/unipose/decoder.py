@@ -62,8 +62,8 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
                 raise InputError(f"call {call.id!r} has no picture; {self.config.name} needs one")
             pictures.append(call.image)
         routes = tuple(self.route(call) for call in calls)
-        for call in calls:
-            check_call(call, self.config)
+        for call, route in zip(calls, routes, strict=True):
+            check_call(call, route, self.config)
         longest = self.image_side or detector.longest
         shortest = min(detector.shortest, longest)
         boxes = [Letterbox.fit(one.shape[:2], shortest=shortest, longest=longest) for one in pictures]

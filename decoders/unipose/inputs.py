@@ -39,12 +39,19 @@ class PoseInputs:
     noise: Noise | None  # for denoising; with targets only
 
 
-def check_call(call: Call, config: UniPoseConfig) -> None:
-    """Raises InputError for a call that names no object, no keypoint, too many or unknown ones."""
+def check_call(call: Call, route: Route, config: UniPoseConfig) -> None:
+    """Raises InputError for a call that names no object, or too many or unknown keypoints."""
     if not call.parts:
         raise InputError(
             f"call {call.id!r} has links of {call.token.text} alone; {config.name} needs the objects and "
             f"the keypoints to look for, such as 'the nose of every person'"
+        )
+    found = [link.token.text for link in call.links]
+    expected = [route.takes[0].text] * len(call.names) + [route.token.text] * len(call.parts)
+    if found != expected:
+        raise InputError(
+            f"call {call.id!r} has links of {', '.join(found)}; {config.name} needs all of "
+            f"{route.takes[0].text} first, for objects, and then those of {route.token.text}"
         )
     if len(call.parts) > config.max_keypoints:
         raise InputError(

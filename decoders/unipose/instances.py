@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import GroundingDinoConfig as LayerConfig
 from transformers.models.grounding_dino.modeling_grounding_dino import GroundingDinoMultiheadAttention
 
 from superlink.decoders.grounding_dino.denoising import Denoising
@@ -69,6 +70,9 @@ def legacy_blocked(used: Tensor, count: int) -> Tensor:
 class InstanceAttention(GroundingDinoMultiheadAttention):
     """Self-attention that also takes `Instances` as its mask."""
 
+    def __init__(self, config: LayerConfig, heads: int) -> None:
+        super().__init__(config, num_attention_heads=heads)  # type: ignore[no-untyped-call]
+
     def forward(
         self,
         queries: Tensor,
@@ -96,7 +100,7 @@ class InstanceAttention(GroundingDinoMultiheadAttention):
         return out, None
 
 
-def use_instance_attention(layers: nn.ModuleList, config: Any) -> None:
+def use_instance_attention(layers: nn.ModuleList, config: LayerConfig) -> None:
     """Give decoder layers self-attention that takes `Instances`, with the weights that they have.
 
     Args:
@@ -104,6 +108,6 @@ def use_instance_attention(layers: nn.ModuleList, config: Any) -> None:
     """
     layer: Any
     for layer in layers:
-        attention: Any = InstanceAttention(config, num_attention_heads=layer.self_attn.num_attention_heads)
+        attention = InstanceAttention(config, layer.self_attn.num_attention_heads)
         attention.load_state_dict(layer.self_attn.state_dict())
         layer.self_attn = attention

@@ -15,6 +15,7 @@ from superlink.decoders.unipose import UniPoseConfig, UniPoseDecoder
 from superlink.decoders.unipose.decoder import PoseOutputs
 from superlink.decoders.unipose.inputs import PoseInputs
 from superlink.router.links import LinkBatch, SuperLink
+from superlink.workflows.train.recipes import tiny_detector
 from tests.decoders.grounding_dino.detectors import CONVNEXT, LINK_DIM
 from tests.decoders.grounding_dino.detectors import small as small_detector
 
@@ -28,6 +29,14 @@ def small(*, detector: dict[str, Any] | None = None, **changes: Any) -> UniPoseC
     )
     config = UniPoseConfig(detector=base, box_layers=1, num_instances=6, max_keypoints=20)
     return replace(config, **changes)
+
+
+def tiny() -> UniPoseConfig:
+    """Keypoints on top of the detector that the embedded model has, for two CPU cores."""
+    base = tiny_detector()
+    stages = {"out_features": ["stage2", "stage3", "stage4"]}
+    detector = replace(base, mask_dim=0, mask_hidden=None, backbone=dict(base.backbone) | stages)
+    return UniPoseConfig(detector=detector, box_layers=1, num_instances=20, max_keypoints=17)
 
 
 def call_of(

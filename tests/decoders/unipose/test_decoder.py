@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from superlink.decoders.artifacts import Artifact, Keypoints
 from superlink.decoders.contract import Route
-from superlink.decoders.testing import check_decoder
-from superlink.decoders.unipose import UniPoseConfig
+from superlink.decoders.testing import check_answers, check_decoder, make_kit
+from superlink.decoders.unipose import UniPoseConfig, UniPoseDecoder
+from superlink.decoders.unipose.decoder import PoseOutputs
+from superlink.decoders.unipose.inputs import PoseInputs
 from superlink.router.errors import DataError, DecoderError, InputError, LinkError, ModelError
 from superlink.router.links import LinkBatch
 from tests.decoders.grounding_dino.detectors import LINK_DIM, SWIN
-from tests.decoders.unipose.poses import answers, call_of, keypoints_for, run, small
+from tests.decoders.unipose.poses import answers, call_of, keypoints_for, run, small, tiny
 
 
 @pytest.mark.parametrize(
@@ -35,6 +38,49 @@ from tests.decoders.unipose.poses import answers, call_of, keypoints_for, run, s
 )
 def test_the_contract_is_kept(config: UniPoseConfig) -> None:
     check_decoder(config)
+
+
+def test_the_contract_is_kept_at_the_size_of_the_embedded_model() -> None:
+    check_decoder(tiny())
+
+
+class Outside(UniPoseDecoder):
+    """Keypoints lie beyond the edge."""
+
+    def postprocess(self, outputs: PoseOutputs, inputs: PoseInputs) -> list[Artifact]:
+        found = super().postprocess(outputs, inputs)
+        return [
+            replace(one, xyv=one.xyv + np.float32(500)) if isinstance(one, Keypoints) else one
+            for one in found
+        ]
+
+
+class Misnamed(UniPoseDecoder):
+    """Keypoints have the names of another call."""
+
+    def postprocess(self, outputs: PoseOutputs, inputs: PoseInputs) -> list[Artifact]:
+        found = super().postprocess(outputs, inputs)
+        return [
+            replace(one, keypoint_names=(*one.keypoint_names, "tail")) if isinstance(one, Keypoints) else one
+            for one in found
+        ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"), [(Outside, "keypoint lies outside"), (Misnamed, "the links say")]
+)
+def test_the_conformance_kit_finds_wrong_keypoints(kind: type[UniPoseDecoder], sentence: str) -> None:
+    config = small()
+    kit = replace(make_kit(config), decoder=kind(config, 32))
+    with pytest.raises(AssertionError, match=sentence):
+        check_answers(kit)
+
+
+def test_a_call_names_its_classes_and_its_keypoints_apart() -> None:
+    call = call_of(small(), names=["dog", "cat"], parts=["nose", "tail"])
+    assert call.token.text == "[POSE]"
+    assert call.names == ("dog", "cat")
+    assert call.parts == ("nose", "tail")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (10, 20_000), (20_000, 10)])
@@ -240,6 +286,9 @@ def test_calls_that_cannot_be_answered_are_refused_by_name() -> None:
         decoder.prepare([call_of(decoder.config, parts=[f"part {index}" for index in range(21)])])
     with pytest.raises(InputError, match=r"links of \[POSE\] alone"):
         decoder.prepare([call_of(decoder.config, names=[])])
+    mixed = (*call.links[:2], call.links[0], call.links[2])
+    with pytest.raises(InputError, match=r"needs all of \[DET\] first"):
+        decoder.prepare([replace(call, links=mixed)])
     with pytest.raises(DecoderError, match=r"answers \['\[POSE\]'\], not '\[DET\]'"):
         decoder.prepare([call_of(decoder.config, parts=[])])
     narrow = LinkBatch(embeddings=torch.zeros(1, 3, 4, 5), mask=torch.ones(1, 3, dtype=torch.bool))

@@ -42,7 +42,7 @@ def written_out(used: Tensor, groups: int, noised: Tensor | None) -> Tensor:
 def test_attention_by_instance_equals_attention_with_the_whole_mask(noised: int, hide_padding: bool) -> None:
     torch.manual_seed(0)
     config = small().detector.layer_config()
-    attention: Any = InstanceAttention(config, num_attention_heads=4)
+    attention: Any = InstanceAttention(config, 4)
     used = torch.tensor([[True, True, False, False], [True, True, True, False]])
     real = torch.tensor([[True, True, True, True], [True, False, True, False]])
     denoising = None
