@@ -60,7 +60,8 @@ def mixed_up(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     def masks(class_mask: Tensor) -> Tensor:
         own = allowed_classes(class_mask)
         order = torch.arange(len(own) * heads) % len(own)
-        return additive(~own[order]).unflatten(0, (len(own), heads))
+        mixed: Tensor = additive(~own[order]).unflatten(0, (len(own), heads))
+        return mixed
 
     monkeypatch.setattr(transformer, "allowed_classes", masks)
 
