@@ -23,6 +23,7 @@ from superlink.decoders.contract import Decoder, DecoderConfig, Route
 from superlink.decoders.diffusion import InstructPix2PixConfig, StableDiffusionConfig
 from superlink.decoders.grounding_dino import GroundingDinoConfig
 from superlink.decoders.sam import SamConfig
+from superlink.decoders.unipose import UniPoseConfig
 from superlink.router.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_NAME,
@@ -44,6 +45,7 @@ FORMAT = 1
 DECODERS: tuple[type[DecoderConfig], ...] = (
     GroundingDinoConfig,
     SamConfig,
+    UniPoseConfig,
     StableDiffusionConfig,
     InstructPix2PixConfig,
 )
