@@ -2,8 +2,9 @@
 
 A decoder that gathers gets all links of one routing token in a reply as one call; any other
 decoder gets a call for each link, as soon as the link is there. Where a route builds on another
-(`Route.after`), that one's decoder answers the same links first. Outcomes come back in the order
-in which their first links stand in the reply, whatever order they finish in.
+(`Route.after`), that one's decoder answers the same links first; where it takes links of another
+token along (`Route.takes`), those get no call of their own. Outcomes come back in the order in
+which their tokens first stand in the reply, whatever order they finish in.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from superlink.decoders.artifacts import Artifact
 from superlink.decoders.contract import Call, DecoderConfig, Failure, Outcome, Result, Route
 from superlink.router.errors import SuperlinkError
 from superlink.router.links import SuperLink
+from superlink.router.tokens import RoutingToken
 
 
 class Submits(Protocol):
@@ -52,9 +54,14 @@ class _Group:
     id: str
     decoder: str
     config: DecoderConfig | None  # None: no decoder here answers the token
-    links: list[SuperLink]
+    links: list[SuperLink]  # those taken along first
     future: Future[list[Outcome]] | None = None
     place: int = 0  # of the call within its submission
+
+    @property
+    def token(self) -> RoutingToken:
+        """The one that is answered."""
+        return self.links[-1].token
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +86,7 @@ class Dispatcher:
         groups = self._rows[row].groups
         if config is None or config.gather:
             for group in groups:
-                if group.config is config and group.links[0].token == link.token:
+                if group.config is config and group.token == link.token:
                     group.links.append(link.detached())
                     return
         number = sum(group.decoder == name for group in groups)
@@ -92,6 +99,7 @@ class Dispatcher:
         """Every reply is written: start the decoders that gathered, each once for all replies."""
         waiting: dict[str, list[tuple[Task, _Group]]] = {}
         for state in self._rows:
+            state.groups = self._joined(state.groups)
             for group in state.groups:
                 if group.future is None:
                     waiting.setdefault(group.decoder, []).append((state.task, group))
@@ -103,12 +111,24 @@ class Dispatcher:
         state = self._rows[row]
         return [_wait(group, state.task.deadline) for group in state.groups]
 
+    def _joined(self, groups: Sequence[_Group]) -> list[_Group]:
+        """Groups that go into the calls of others leave the list."""
+        taken: list[_Group] = []
+        for group in groups:
+            if group.config is None or group.future is not None:
+                continue
+            wanted = {token.text for token in self._routes[group.token.text].takes}
+            along = [one for one in groups if one.future is None and one.token.text in wanted]
+            group.links[:0] = [link for one in along for link in one.links]
+            taken += along
+        return [group for group in groups if group not in taken]
+
     def _start(self, decoder: str, groups: Sequence[tuple[Task, _Group]]) -> None:
         ready: dict[str | None, list[tuple[Task, _Group]]] = {}  # by the routing token that goes first
         for task, group in groups:
             failure = self._refusal(task, group)
             if failure is None:
-                ready.setdefault(self._routes[group.links[0].token.text].after, []).append((task, group))
+                ready.setdefault(self._routes[group.token.text].after, []).append((task, group))
             else:
                 group.future = Future()
                 group.future.set_result([failure])
@@ -134,11 +154,16 @@ class Dispatcher:
         """Why a call cannot even be sent."""
         if group.config is None:
             known = ", ".join(sorted(self._by_token)) or "no routing token"
-            error = f"nothing answers {group.links[0].token.text!r} here; the decoders answer {known}"
+            error = f"nothing answers {group.token.text!r} here; the decoders answer {known}"
             return Failure(call_id=group.id, error=error, kind="decoder")
         if group.config.needs_image and task.image is None:
             error = f"{group.decoder!r} looks at a picture and there is none yet; give one with the question"
             return Failure(call_id=group.id, error=error, kind="input")
+        takes = self._routes[group.token.text].takes
+        if takes and group.links[0].token == group.token:
+            wanted = " or ".join(token.text for token in takes)
+            error = f"the reply has {group.token.text} but no {wanted} that it belongs to; name the objects"
+            return Failure(call_id=group.id, error=error, kind="decoder")
         return None
 
 

@@ -173,12 +173,13 @@ def _check_routes(router: Router, configs: Sequence[DecoderConfig]) -> None:
     routes = [(config, route) for config in configs for route in config.routes]
     owners: dict[str, DecoderConfig] = {}
     for config, route in routes:
-        token = written.get(route.token.text)
-        if token != route.token:
-            raise ModelError(
-                f"decoder {config.name!r} answers {route.token}, but the router writes "
-                f"{token or 'no such token'}; give both the same routing tokens"
-            )
+        for wanted in (route.token, *route.takes):
+            token = written.get(wanted.text)
+            if token != wanted:
+                raise ModelError(
+                    f"decoder {config.name!r} answers {wanted}, but the router writes "
+                    f"{token or 'no such token'}; give both the same routing tokens"
+                )
         other = owners.setdefault(route.token.text, config)
         if other is not config:
             raise ModelError(

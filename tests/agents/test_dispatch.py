@@ -23,6 +23,7 @@ DET = RoutingToken(text="[DET]", decoder="finder", table="det", num_links=2)
 SEG = RoutingToken(text="[SEG]", decoder="finder", table="det", num_links=2)
 GEN = RoutingToken(text="[GEN]", decoder="painter", table="gen", num_links=3)
 CUT = RoutingToken(text="[CUT]", decoder="cutter", table="det", num_links=2)
+POSE = RoutingToken(text="[POSE]", decoder="poser", table="pose", num_links=2)
 ODD = RoutingToken(text="[ODD]", decoder="nobody", table="odd", num_links=1)
 PICTURE = np.zeros((4, 4, 3), np.uint8)
 
@@ -46,7 +47,13 @@ class RecordingEngine:
             needs_image=True,
             routes=(Route(token=CUT, returns=Text, after="[DET]"),),
         )
-        self.decoders: Any = (finder, painter, cutter)
+        poser = SimpleNamespace(
+            name="poser",
+            gather=True,
+            needs_image=True,
+            routes=(Route(token=POSE, returns=Text, takes=(DET,)),),
+        )
+        self.decoders: Any = (finder, painter, cutter, poser)
         self.at_once = at_once
         self.closed = False
         self.submitted: list[tuple[str, list[Call]]] = []
@@ -196,6 +203,31 @@ def test_an_engine_that_closes_half_way_loses_the_call_and_hangs_nobody() -> Non
     (outcome,) = dispatcher.outcomes(0)
     assert isinstance(outcome, Failure)
     assert (outcome.call_id, outcome.kind) == ("cutter.0", "lost")
+
+
+def test_objects_go_along_with_their_keypoints() -> None:
+    engine = RecordingEngine()
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE), Task(image=PICTURE)])
+    for token, phrase in [(POSE, "nose"), (DET, "man"), (POSE, "tail"), (DET, "cat"), (SEG, "dog")]:
+        dispatcher.link(0, link(token, phrase))
+    dispatcher.link(1, link(DET, "bird"))
+    dispatcher.finish()
+    calls = {(decoder, call.id): call for decoder, calls in engine.submitted for call in calls}
+    pose = calls["poser", "poser.0"]
+    assert (pose.token, pose.names, pose.parts) == (POSE, ("man", "cat"), ("nose", "tail"))
+    assert words(dispatcher.outcomes(0)) == ["man+cat", "dog"]
+    assert words(dispatcher.outcomes(1)) == ["bird"]
+
+
+def test_keypoints_of_nothing_are_a_failure() -> None:
+    engine = RecordingEngine()
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE)])
+    dispatcher.link(0, link(POSE, "nose"))
+    dispatcher.finish()
+    (outcome,) = dispatcher.outcomes(0)
+    assert isinstance(outcome, Failure)
+    assert "no [DET]" in outcome.error
+    assert engine.submitted == []
 
 
 def test_what_is_late_fails_alone() -> None:
