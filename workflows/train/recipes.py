@@ -79,7 +79,7 @@ def shapes_tiny() -> TrainConfig:
                 global_batch=32, lesson="cells", trainable=BACKBONE,
             ),
             Stage(
-                name="joint-128", steps=1500, mixture=(pictures(128, least=0.12), words(4.0)), lr=3e-4,
+                name="joint-128", steps=1200, mixture=(pictures(128, least=0.12), words(4.0)), lr=3e-4,
                 warmup=50, floor=0.6, image_side=128,
             ),
             Stage(
