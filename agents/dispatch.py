@@ -1,8 +1,10 @@
 """From links to outcomes: builds decoder calls while the router writes and gathers the answers.
 
 A decoder that gathers gets all links of one routing token in a reply as one call; any other
-decoder gets a call for each link, as soon as the link is there. Outcomes come back in the order
-in which their first links stand in the reply, whatever order they finish in.
+decoder gets a call for each link, as soon as the link is there. Where a route builds on another
+(`Route.after`), that one's decoder answers the same links first; where it takes links of another
+token along (`Route.takes`), those get no call of their own. Outcomes come back in the order in
+which their tokens first stand in the reply, whatever order they finish in.
 """
 
 from __future__ import annotations
@@ -11,15 +13,17 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from superlink.decoders.artifacts import Artifact
-from superlink.decoders.contract import Call, DecoderConfig, Failure, Outcome
+from superlink.decoders.contract import Call, DecoderConfig, Failure, Outcome, Result, Route
+from superlink.router.errors import SuperlinkError
 from superlink.router.links import SuperLink
+from superlink.router.tokens import RoutingToken
 
 
 class Submits(Protocol):
@@ -50,9 +54,14 @@ class _Group:
     id: str
     decoder: str
     config: DecoderConfig | None  # None: no decoder here answers the token
-    links: list[SuperLink]
+    links: list[SuperLink]  # those taken along first
     future: Future[list[Outcome]] | None = None
     place: int = 0  # of the call within its submission
+
+    @property
+    def token(self) -> RoutingToken:
+        """The one that is answered."""
+        return self.links[-1].token
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +77,7 @@ class Dispatcher:
         self._engine = engine
         self._rows = [_Row(task) for task in tasks]
         self._by_token = {route.token.text: config for config in engine.decoders for route in config.routes}
+        self._routes = {route.token.text: route for config in engine.decoders for route in config.routes}
 
     def link(self, row: int, link: SuperLink) -> None:
         """Take a link; a decoder that does not gather starts at once."""
@@ -76,7 +86,7 @@ class Dispatcher:
         groups = self._rows[row].groups
         if config is None or config.gather:
             for group in groups:
-                if group.config is config and group.links[0].token == link.token:
+                if group.config is config and group.token == link.token:
                     group.links.append(link.detached())
                     return
         number = sum(group.decoder == name for group in groups)
@@ -89,6 +99,7 @@ class Dispatcher:
         """Every reply is written: start the decoders that gathered, each once for all replies."""
         waiting: dict[str, list[tuple[Task, _Group]]] = {}
         for state in self._rows:
+            state.groups = self._joined(state.groups)
             for group in state.groups:
                 if group.future is None:
                     waiting.setdefault(group.decoder, []).append((state.task, group))
@@ -100,33 +111,105 @@ class Dispatcher:
         state = self._rows[row]
         return [_wait(group, state.task.deadline) for group in state.groups]
 
+    def _joined(self, groups: Sequence[_Group]) -> list[_Group]:
+        """Groups that go into the calls of others leave the list."""
+        taken: list[_Group] = []
+        for group in groups:
+            if group.config is None or group.future is not None:
+                continue
+            wanted = {token.text for token in self._routes[group.token.text].takes}
+            along = [one for one in groups if one.future is None and one.token.text in wanted]
+            group.links[:0] = [link for one in along for link in one.links]
+            taken += along
+        return [group for group in groups if group not in taken]
+
     def _start(self, decoder: str, groups: Sequence[tuple[Task, _Group]]) -> None:
-        calls: list[Call] = []
-        ready: list[_Group] = []
+        ready: dict[str | None, list[tuple[Task, _Group]]] = {}  # by the routing token that goes first
         for task, group in groups:
             failure = self._refusal(task, group)
-            if failure is not None:
+            if failure is None:
+                ready.setdefault(self._routes[group.token.text].after, []).append((task, group))
+            else:
                 group.future = Future()
                 group.future.set_result([failure])
-                continue
-            group.place = len(calls)
-            calls.append(_call(task, group))
-            ready.append(group)
-        if calls:
-            future = self._engine.submit(decoder, calls)
-        for group in ready:
-            group.future = future
+        for after, members in ready.items():
+            calls = [_call(task, group) for task, group in members]
+            if after is None:
+                future = self._engine.submit(decoder, calls)
+            else:
+                future = self._chain(self._routes[after], decoder, calls)
+            for place, (_, group) in enumerate(members):
+                group.place, group.future = place, future
+
+    def _chain(self, first: Route, decoder: str, calls: Sequence[Call]) -> Future[list[Outcome]]:
+        """Calls of `decoder` on what the decoder of route `first` makes of the same links."""
+        earlier = self._by_token[first.token.text].name
+        asked = [
+            replace(call, links=tuple(replace(link, token=first.token) for link in call.links))
+            for call in calls
+        ]
+        return _Chain(self._engine, decoder, calls, self._engine.submit(earlier, asked)).done
 
     def _refusal(self, task: Task, group: _Group) -> Failure | None:
         """Why a call cannot even be sent."""
         if group.config is None:
             known = ", ".join(sorted(self._by_token)) or "no routing token"
-            error = f"nothing answers {group.links[0].token.text!r} here; the decoders answer {known}"
+            error = f"nothing answers {group.token.text!r} here; the decoders answer {known}"
             return Failure(call_id=group.id, error=error, kind="decoder")
         if group.config.needs_image and task.image is None:
             error = f"{group.decoder!r} looks at a picture and there is none yet; give one with the question"
             return Failure(call_id=group.id, error=error, kind="input")
+        takes = self._routes[group.token.text].takes
+        if takes and group.links[0].token == group.token:
+            wanted = " or ".join(token.text for token in takes)
+            error = f"the reply has {group.token.text} but no {wanted} that it belongs to; name the objects"
+            return Failure(call_id=group.id, error=error, kind="decoder")
         return None
+
+
+class _Chain:
+    """The second of two decoders, started by the first one's answer, in whichever thread gives it."""
+
+    def __init__(
+        self, engine: Submits, decoder: str, calls: Sequence[Call], first: Future[list[Outcome]]
+    ) -> None:
+        self.done: Future[list[Outcome]] = Future()
+        self._engine, self._decoder, self._calls = engine, decoder, calls
+        self._outcomes: list[Outcome | None] = [None] * len(calls)
+        first.add_done_callback(self._go_on)
+
+    def _go_on(self, first: Future[list[Outcome]]) -> None:
+        if first.cancelled():
+            self.done.cancel()
+            return
+        ready: list[tuple[int, Call]] = []
+        for place, (call, outcome) in enumerate(zip(self._calls, first.result(), strict=True)):
+            if isinstance(outcome, Result):
+                ready.append((place, replace(call, inputs=(outcome.artifact,))))
+            else:
+                self._outcomes[place] = replace(outcome, call_id=call.id)
+        places = [place for place, _ in ready]
+        if not ready:
+            self._finish([], [])
+            return
+        try:
+            second = self._engine.submit(self._decoder, [call for _, call in ready])
+        except (SuperlinkError, RuntimeError) as error:  # an engine that was closed meanwhile
+            lost = [Failure(call_id=call.id, error=str(error), kind="lost") for _, call in ready]
+            self._finish(places, lost)
+            return
+        second.add_done_callback(lambda found: self._end(places, found))
+
+    def _end(self, places: Sequence[int], second: Future[list[Outcome]]) -> None:
+        if second.cancelled():
+            self.done.cancel()
+            return
+        self._finish(places, second.result())
+
+    def _finish(self, places: Sequence[int], outcomes: Sequence[Outcome]) -> None:
+        for place, outcome in zip(places, outcomes, strict=True):
+            self._outcomes[place] = outcome
+        self.done.set_result([outcome for outcome in self._outcomes if outcome is not None])
 
 
 def _call(task: Task, group: _Group) -> Call:

@@ -19,8 +19,11 @@ from typing import Any
 import torch
 
 from superlink.agents.embedded import SYSTEM_FILE, model_folder
-from superlink.decoders.contract import Decoder, DecoderConfig
+from superlink.decoders.contract import Decoder, DecoderConfig, Route
+from superlink.decoders.diffusion import InstructPix2PixConfig, StableDiffusionConfig
 from superlink.decoders.grounding_dino import GroundingDinoConfig
+from superlink.decoders.sam import SamConfig
+from superlink.decoders.unipose import UniPoseConfig
 from superlink.router.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_NAME,
@@ -39,7 +42,13 @@ from superlink.router.tokenizer import RouterTokenizer
 from superlink.router.tokens import SPECIAL_TOKENS
 
 FORMAT = 1
-DECODERS: tuple[type[DecoderConfig], ...] = (GroundingDinoConfig,)
+DECODERS: tuple[type[DecoderConfig], ...] = (
+    GroundingDinoConfig,
+    SamConfig,
+    UniPoseConfig,
+    StableDiffusionConfig,
+    InstructPix2PixConfig,
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -161,14 +170,41 @@ def _check_words(router: Router, tokenizer: RouterTokenizer) -> None:
 
 def _check_routes(router: Router, configs: Sequence[DecoderConfig]) -> None:
     written = {token.text: token for token in router.config.tokens}
-    for config in configs:
-        for route in config.routes:
-            token = written.get(route.token.text)
-            if token != route.token:
+    routes = [(config, route) for config in configs for route in config.routes]
+    owners: dict[str, DecoderConfig] = {}
+    for config, route in routes:
+        for wanted in (route.token, *route.takes):
+            token = written.get(wanted.text)
+            if token != wanted:
                 raise ModelError(
-                    f"decoder {config.name!r} answers {route.token}, but the router writes "
+                    f"decoder {config.name!r} answers {wanted}, but the router writes "
                     f"{token or 'no such token'}; give both the same routing tokens"
                 )
+        other = owners.setdefault(route.token.text, config)
+        if other is not config:
+            raise ModelError(
+                f"decoders {other.name!r} and {config.name!r} both answer {route.token.text}; "
+                f"leave the route out of one of them"
+            )
+    for config, route in routes:
+        if route.after is not None:
+            _check_order(config, route, {one.token.text: one for _, one in routes})
+
+
+def _check_order(config: DecoderConfig, route: Route, routes: Mapping[str, Route]) -> None:
+    """The route that goes first exists, reads links of the same shape, and waits for nobody."""
+    assert route.after is not None
+    first = routes.get(route.after)
+    if first is None or first.after is not None:
+        raise ModelError(
+            f"{route.token.text} of decoder {config.name!r} comes after {route.after}, which "
+            f"{'no decoder answers' if first is None else 'itself comes after ' + str(first.after)}"
+        )
+    if first.token.num_links != route.token.num_links:
+        raise ModelError(
+            f"{route.token.text} has {route.token.num_links} links and comes after {route.after}, "
+            f"which has {first.token.num_links}; both read the same ones"
+        )
 
 
 def _is_name(name: object) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -30,6 +30,12 @@ class Route:
     token: RoutingToken
     returns: type[Artifact]  # Boxes, Masks, ...
     top: int | None = None  # keep only the best `top` items of each link (1 for [GRD])
+    # Routing token of another decoder, which answers the same links first; what it finds is
+    # among the `inputs` of the call ("[DET]" for masks of detected boxes).
+    after: str | None = None
+    # Other tokens whose links of the same reply join the call, before its own: the objects ([DET]) that
+    # keypoints ([POSE]) belong to.
+    takes: tuple[RoutingToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,21 +43,31 @@ class Call:
     """One piece of work for a decoder."""
 
     id: str  # "grounding_dino.0", unique within a turn
-    links: tuple[SuperLink, ...]  # all of one routing token when the decoder gathers, else one
+    # All of one routing token when the decoder gathers, else one; those that its route takes come first.
+    links: tuple[SuperLink, ...]
     image: NDArray[np.uint8] | None = None  # (H, W, 3) RGB, upright
     image_id: str = ""  # content hash of `image`
     inputs: tuple[Artifact, ...] = ()  # artifacts of earlier calls or rounds that it builds on
     seed: int = 0
     threshold: float | None = None  # least score to keep; None = the decoder's own
+    # What only one decoder understands ("steps", "guidance"), in place of its configuration; it refuses
+    # what it does not know.
+    options: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def token(self) -> RoutingToken:
-        return self.links[0].token
+        """The token that is answered: that of the last link."""
+        return self.links[-1].token
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The phrase of every link: class k of the call is link k."""
-        return tuple(link.phrase for link in self.links)
+        """The phrases of the links of the first token: class k of the call is link k."""
+        return tuple(link.phrase for link in self.links if link.token.text == self.links[0].token.text)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The phrases of all further links: the keypoints of those classes."""
+        return tuple(link.phrase for link in self.links[len(self.names) :])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

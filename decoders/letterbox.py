@@ -86,13 +86,14 @@ class Letterbox:
         """(N, H, W) picture masks to (N, *inner): a pixel is set where the mask covers half of it."""
         if self.inner == self.size or len(masks) == 0:
             return masks.reshape(len(masks), *self.inner)
-        scaled = F.interpolate(
-            torch.from_numpy(masks)[:, None].float(),
-            size=self.inner,
-            mode="bilinear",
-            align_corners=False,
-            antialias=True,
-        )
+        maps, size = torch.from_numpy(masks)[:, None].float(), self.inner
+        # torch 2.13 mixes up the rows of maps that become one pixel wide; lying down they are right.
+        narrow = size[1] == 1
+        if narrow:
+            maps, size = maps.transpose(2, 3).contiguous(), size[::-1]
+        scaled = F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=True)
+        if narrow:
+            scaled = scaled.transpose(2, 3)
         return np.asarray((scaled[:, 0] >= 0.5).numpy())
 
     def masks_to_picture(self, logits: Tensor, *, stride: int) -> BoolArray:

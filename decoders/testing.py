@@ -53,7 +53,8 @@ def check_decoder(config: DecoderConfig, *, link_dim: int = 32, target: MakeTarg
     Args:
         config: small enough to run a dozen times on a CPU.
         link_dim: width of the links to try.
-        target: the right answer to a call, for decoders that return other things than boxes and masks.
+        target: the right answer to a call, for decoders that return other things than boxes, masks and
+            keypoints.
     """
     kit = make_kit(config, link_dim=link_dim, target=target)
     check_configuration(kit)
@@ -89,16 +90,17 @@ def make_kit(config: DecoderConfig, *, link_dim: int = 32, target: MakeTarget | 
 def _call(
     route: Route, name: str, size: tuple[int, int], links: int, link_dim: int, rng: np.random.Generator
 ) -> Call:
+    tokens = [token for token in (*route.takes, route.token) for _ in range(links)]
     return Call(
         id=name,
         links=tuple(
             SuperLink(
-                token=route.token,
-                embeddings=torch.from_numpy(rng.normal(size=(route.token.num_links, link_dim))).float(),
+                token=token,
+                embeddings=torch.from_numpy(rng.normal(size=(token.num_links, link_dim))).float(),
                 phrase=f"thing {index}",
                 position=index,
             )
-            for index in range(links)
+            for index, token in enumerate(tokens)
         ),
         image=rng.integers(0, 256, (*size, 3), dtype=np.uint8),
         image_id=f"picture of {name}",
@@ -108,16 +110,32 @@ def _call(
 
 
 def box_or_mask_target(call: Call, route: Route) -> Artifact:
-    """One object for each link: a box in the middle of the picture, filled if masks are asked for."""
-    if call.image is None or route.returns not in (Boxes, Masks):
+    """One object for each class: a box in the middle of the picture, filled if masks are asked for.
+
+    Keypoints are the corners of the box in turn.
+    """
+    if call.image is None or route.returns not in (Boxes, Masks, Keypoints):
         raise TypeError(f"check_decoder needs `target` for a route that returns {route.returns.__name__}")
     height, width = call.image.shape[:2]
     box = np.array([width // 4, height // 4, max(1, 3 * width // 4), max(1, 3 * height // 4)])
-    count = len(call.links)
+    count = len(call.names)
     xyxy = np.tile(box.astype(np.float32), (count, 1))
     scores, labels = np.ones(count, dtype=np.float32), np.arange(count)
     if route.returns is Boxes:
         return Boxes(xyxy=xyxy, scores=scores, labels=labels, names=call.names, size=(height, width))
+    if route.returns is Keypoints:
+        corners = [
+            (box[0 if part % 2 else 2], box[1 if part % 4 < 2 else 3], 2) for part in range(len(call.parts))
+        ]
+        return Keypoints(
+            xyv=np.tile(np.array(corners, dtype=np.float32).reshape(-1, 3), (count, 1, 1)),
+            keypoint_names=call.parts,
+            xyxy=xyxy,
+            scores=scores,
+            labels=labels,
+            names=call.names,
+            size=(height, width),
+        )
     masks = np.zeros((count, height, width), dtype=np.bool_)
     masks[:, box[1] : box[3], box[0] : box[2]] = True
     return Masks(masks=masks, xyxy=xyxy, scores=scores, labels=labels, names=call.names, size=(height, width))
@@ -154,6 +172,8 @@ def check_answers(kit: Kit) -> None:
 def _check_items(call: Call, route: Route, found: Boxes | Masks | Keypoints) -> None:
     assert call.image is not None
     assert found.names == call.names, f"{call.id}: names are {found.names}, the links say {call.names}"
+    if isinstance(found, Keypoints):
+        _check_keypoints(call, found)
     assert found.size == call.image.shape[:2], f"{call.id}: size is {found.size}"
     height, width = found.size
     x, y = found.xyxy[:, 0::2], found.xyxy[:, 1::2]
@@ -164,10 +184,24 @@ def _check_items(call: Call, route: Route, found: Boxes | Masks | Keypoints) -> 
     assert (x[:, 0] <= x[:, 1]).all() and (y[:, 0] <= y[:, 1]).all(), f"{call.id}: a box is inside out"
     assert (np.diff(found.scores) <= 0).all(), f"{call.id}: items are not sorted by score"
     assert ((found.scores >= 0) & (found.scores <= 1)).all(), f"{call.id}: a score is not in [0, 1]"
-    assert ((found.labels >= 0) & (found.labels < len(call.links))).all(), f"{call.id}: a label has no link"
+    assert ((found.labels >= 0) & (found.labels < len(call.names))).all(), f"{call.id}: a label has no link"
     if route.top is not None:
         most = np.bincount(found.labels).max(initial=0)
         assert most <= route.top, f"{call.id}: {most} items of one link, the route keeps {route.top}"
+
+
+def _check_keypoints(call: Call, found: Keypoints) -> None:
+    names = found.keypoint_names
+    assert names == call.parts, f"{call.id}: keypoints are {names}, the links say {call.parts}"
+    assert found.xyv.shape[1:] == (len(names), 3), (
+        f"{call.id}: {len(names)} keypoints in an array of {found.xyv.shape}"
+    )
+    height, width = found.size
+    x, y = found.xyv[..., 0], found.xyv[..., 1]
+    assert np.isfinite(found.xyv).all(), f"{call.id}: a keypoint is not finite"
+    assert (x >= 0).all() and (x <= width).all() and (y >= 0).all() and (y <= height).all(), (
+        f"{call.id}: a keypoint lies outside the picture of {found.size}"
+    )
 
 
 def check_batches(kit: Kit) -> None:

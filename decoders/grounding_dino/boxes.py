@@ -20,10 +20,10 @@ def to_cxcywh(boxes: Tensor) -> Tensor:
     return torch.cat([(low + high) / 2, high - low], -1)
 
 
-def inverse_sigmoid(values: Tensor) -> Tensor:
-    """The logit of values in [0, 1], finite at both ends."""
+def inverse_sigmoid(values: Tensor, eps: float = EPS) -> Tensor:
+    """The logit of values in [0, 1], finite at both ends: a share below `eps` counts as `eps`."""
     values = values.clamp(0, 1)
-    return (values.clamp(min=EPS) / (1 - values).clamp(min=EPS)).log()
+    return (values.clamp(min=eps) / (1 - values).clamp(min=eps)).log()
 
 
 def iou_and_hull(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from superlink.decoders.grounding_dino.boxes import inverse_sigmoid, to_cxcywh, to_xyxy
+from superlink.decoders.grounding_dino.boxes import EPS, inverse_sigmoid, to_cxcywh, to_xyxy
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
 from superlink.decoders.grounding_dino.noise import Noise
 
@@ -61,6 +61,8 @@ def build_denoising(
     class_counts: Tensor,
     config: GroundingDinoConfig,
     noise: Noise,
+    *,
+    eps: float = EPS,
 ) -> Denoising | None:
     """Noised queries for a batch; None where there is nothing to denoise.
 
@@ -69,6 +71,7 @@ def build_denoising(
         boxes: for each picture (n, 4) cxcywh.
         classes: (B, K, d) projected links.
         class_counts: (B,) classes of each picture, for flipped labels.
+        eps: of the inverse sigmoid of the boxes.
     """
     sizes = [len(one) for one in labels]
     slots = max(sizes)
@@ -94,7 +97,7 @@ def build_denoising(
     content = classes.new_zeros(*shape, classes.shape[-1])
     content[owner, slot] = classes[owner, label]
     unsigmoid = box.new_zeros(*shape, 4)
-    unsigmoid[owner, slot] = inverse_sigmoid(box)
+    unsigmoid[owner, slot] = inverse_sigmoid(box, eps)
     real = torch.zeros(shape, dtype=torch.bool, device=device)
     real[owner, slot] = True
     return Denoising(content=content, boxes=unsigmoid, real=real, groups=groups, slots=slots)

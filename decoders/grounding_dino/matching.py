@@ -34,6 +34,7 @@ def match(
     *,
     costs: MatchCosts,
     alpha: float,
+    extra: Tensor | None = None,
 ) -> list[list[Pairs]]:
     """Pairs of least cost for every stage and picture.
 
@@ -42,6 +43,7 @@ def match(
         boxes: (T, B, Q, 4) cxcywh.
         labels: for each picture (n,).
         targets: for each picture (n, 4) cxcywh.
+        extra: (T, B, Q, M) what else a pair costs.
 
     Returns:
         For each stage, for each picture: query and object indices, by rising query index.
@@ -53,6 +55,8 @@ def match(
     distance = torch.cdist(boxes.float().flatten(0, 2), target, p=1).unflatten(0, boxes.shape[:3])
     overlap = giou(to_xyxy(boxes.float())[..., None, :], to_xyxy(target))
     cost = costs.bbox * distance + costs.ce * by_class - costs.giou * overlap
+    if extra is not None:
+        cost = cost + extra
     pairs: list[list[Pairs]] = []
     for stage in cost.cpu():
         row = []

@@ -22,6 +22,8 @@ from superlink.router.tokens import RoutingToken
 DET = RoutingToken(text="[DET]", decoder="finder", table="det", num_links=2)
 SEG = RoutingToken(text="[SEG]", decoder="finder", table="det", num_links=2)
 GEN = RoutingToken(text="[GEN]", decoder="painter", table="gen", num_links=3)
+CUT = RoutingToken(text="[CUT]", decoder="cutter", table="det", num_links=2)
+POSE = RoutingToken(text="[POSE]", decoder="poser", table="pose", num_links=2)
 ODD = RoutingToken(text="[ODD]", decoder="nobody", table="odd", num_links=1)
 PICTURE = np.zeros((4, 4, 3), np.uint8)
 
@@ -39,12 +41,27 @@ class RecordingEngine:
         painter = SimpleNamespace(
             name="painter", gather=False, needs_image=False, routes=(Route(token=GEN, returns=Text),)
         )
-        self.decoders: Any = (finder, painter)
+        cutter = SimpleNamespace(
+            name="cutter",
+            gather=True,
+            needs_image=True,
+            routes=(Route(token=CUT, returns=Text, after="[DET]"),),
+        )
+        poser = SimpleNamespace(
+            name="poser",
+            gather=True,
+            needs_image=True,
+            routes=(Route(token=POSE, returns=Text, takes=(DET,)),),
+        )
+        self.decoders: Any = (finder, painter, cutter, poser)
         self.at_once = at_once
+        self.closed = False
         self.submitted: list[tuple[str, list[Call]]] = []
         self.futures: list[Future[list[Outcome]]] = []
 
     def submit(self, decoder: str, calls: Sequence[Call]) -> Future[list[Outcome]]:
+        if self.closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
         self.submitted.append((decoder, list(calls)))
         self.futures.append(Future())
         if self.at_once:
@@ -69,6 +86,10 @@ def words(outcomes: Sequence[Outcome]) -> list[str]:
         outcome.artifact.text if isinstance(outcome, Result) and isinstance(outcome.artifact, Text) else "-"
         for outcome in outcomes
     ]
+
+
+def words_of_inputs(call: Call) -> list[str]:
+    return [one.text for one in call.inputs if isinstance(one, Text)]
 
 
 def test_links_of_one_token_are_one_call_and_all_replies_are_one_submission() -> None:
@@ -114,6 +135,99 @@ def test_outcomes_keep_reply_order_whatever_finishes_first() -> None:
     for number in (2, 0, 1):
         engine.finish(number)
     assert words(dispatcher.outcomes(0)) == ["first", "second", "third"]
+
+
+def test_a_route_that_builds_on_another_gets_what_that_one_found() -> None:
+    engine = RecordingEngine(at_once=False)
+    earlier = Text(text="of an earlier round")
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE, inputs=(earlier,)), Task(image=PICTURE)])
+    dispatcher.link(0, link(CUT, "cat"))
+    dispatcher.link(1, link(DET, "bird"))
+    dispatcher.link(1, link(CUT, "dog"))
+    dispatcher.finish()
+    asked = {call.names: (decoder, call) for decoder, calls in engine.submitted for call in calls}
+    assert [decoder for decoder, _ in asked.values()] == ["finder"] * 3
+    first = asked["cat",][1]
+    assert (first.token, first.inputs) == (DET, (earlier,))
+    for number in range(len(engine.futures)):
+        engine.finish(number)
+    decoder, calls = engine.submitted[-1]
+    assert decoder == "cutter"
+    assert [(call.token, call.id, words_of_inputs(call)) for call in calls] == [
+        (CUT, "cutter.0", ["cat"]),
+        (CUT, "cutter.0", ["dog"]),
+    ]
+    engine.finish(len(engine.futures) - 1)
+    assert words(dispatcher.outcomes(0)) == ["cat"]
+    assert words(dispatcher.outcomes(1)) == ["bird", "dog"]
+
+
+def test_what_the_first_decoder_fails_at_fails_alone() -> None:
+    engine = RecordingEngine(at_once=False)
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE), Task(image=PICTURE)])
+    dispatcher.link(0, link(CUT, "cat"))
+    dispatcher.link(1, link(CUT, "dog"))
+    dispatcher.finish()
+    bad = Failure(call_id="cutter.0", error="no cat", kind="decoder")
+    engine.futures[0].set_result([bad, Result(call_id="cutter.0", artifact=Text(text="dog"))])
+    ((_, calls),) = engine.submitted[1:]
+    assert [call.names for call in calls] == [("dog",)]
+    engine.finish(1)
+    (failed,) = dispatcher.outcomes(0)
+    assert isinstance(failed, Failure)
+    assert (failed.call_id, failed.error, failed.kind) == ("cutter.0", "no cat", "decoder")
+    assert words(dispatcher.outcomes(1)) == ["dog"]
+
+
+def test_a_chain_that_is_cancelled_half_way_is_a_failure() -> None:
+    for stopped in (0, 1):
+        engine = RecordingEngine(at_once=False)
+        dispatcher = Dispatcher(engine, [Task(image=PICTURE)])
+        dispatcher.link(0, link(CUT, "cat"))
+        dispatcher.finish()
+        if stopped:
+            engine.finish(0)
+        engine.futures[stopped].cancel()
+        (outcome,) = dispatcher.outcomes(0)
+        assert isinstance(outcome, Failure)
+        assert outcome.kind == "cancelled"
+
+
+def test_an_engine_that_closes_half_way_loses_the_call_and_hangs_nobody() -> None:
+    engine = RecordingEngine(at_once=False)
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE)])
+    dispatcher.link(0, link(CUT, "cat"))
+    dispatcher.finish()
+    engine.closed = True
+    engine.finish(0)
+    (outcome,) = dispatcher.outcomes(0)
+    assert isinstance(outcome, Failure)
+    assert (outcome.call_id, outcome.kind) == ("cutter.0", "lost")
+
+
+def test_objects_go_along_with_their_keypoints() -> None:
+    engine = RecordingEngine()
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE), Task(image=PICTURE)])
+    for token, phrase in [(POSE, "nose"), (DET, "man"), (POSE, "tail"), (DET, "cat"), (SEG, "dog")]:
+        dispatcher.link(0, link(token, phrase))
+    dispatcher.link(1, link(DET, "bird"))
+    dispatcher.finish()
+    calls = {(decoder, call.id): call for decoder, calls in engine.submitted for call in calls}
+    pose = calls["poser", "poser.0"]
+    assert (pose.token, pose.names, pose.parts) == (POSE, ("man", "cat"), ("nose", "tail"))
+    assert words(dispatcher.outcomes(0)) == ["man+cat", "dog"]
+    assert words(dispatcher.outcomes(1)) == ["bird"]
+
+
+def test_keypoints_of_nothing_are_a_failure() -> None:
+    engine = RecordingEngine()
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE)])
+    dispatcher.link(0, link(POSE, "nose"))
+    dispatcher.finish()
+    (outcome,) = dispatcher.outcomes(0)
+    assert isinstance(outcome, Failure)
+    assert "no [DET]" in outcome.error
+    assert engine.submitted == []
 
 
 def test_what_is_late_fails_alone() -> None:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from superlink.decoders.letterbox import Letterbox, common_frame, round_up, stack_pictures
+from superlink.decoders.letterbox import Letterbox, Size, common_frame, round_up, stack_pictures
 from superlink.router.errors import InputError
 
 sides = st.integers(min_value=1, max_value=3000)
@@ -111,3 +111,13 @@ def test_a_batch_shares_the_smallest_frame_of_whole_multiples() -> None:
     boxes = [Letterbox(size=(1, 1), inner=(33, 64)), Letterbox(size=(1, 1), inner=(10, 65))]
     assert common_frame(boxes) == (64, 96)
     assert round_up(64, 32) == 64
+
+
+@pytest.mark.parametrize(("size", "inner"), [((22, 1), (32, 1)), ((64, 2), (32, 1)), ((64, 1), (1, 1))])
+def test_masks_that_become_one_pixel_wide_keep_their_place(size: Size, inner: Size) -> None:
+    mask = np.zeros((1, *size), dtype=np.bool_)
+    mask[:, : size[0] // 2] = True
+    (found,) = Letterbox(size=size, inner=inner).masks_to_frame(mask)
+    assert found.shape == inner
+    rows = np.flatnonzero(found[:, 0])
+    assert rows.tolist() == list(range(max(inner[0] // 2, 1)))

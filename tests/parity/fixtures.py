@@ -66,6 +66,20 @@ def parity_case(name: str) -> Case:
     return Case(folder, json.loads((folder / "meta.json").read_text()))
 
 
+def original_case(name: str) -> Case:
+    """A case recorded from an original package, such as "sam".
+
+    The folder of these cases is named by SUPERLINK_PARITY_ORIGINALS; without it the test is skipped.
+    """
+    named = os.environ.get("SUPERLINK_PARITY_ORIGINALS")
+    if not named:
+        pytest.skip("SUPERLINK_PARITY_ORIGINALS names no folder of cases recorded from original packages")
+    folder = Path(named) / name
+    if not (folder / "meta.json").is_file():
+        pytest.skip(f"{named} has no case {name!r}")
+    return Case(folder, json.loads((folder / "meta.json").read_text()))
+
+
 def subcase_names(name: str) -> list[str]:
     """Names of the sub-cases, for parametrisation at collection time; empty where the case is absent."""
     meta = parity_folder() / name / "meta.json"

@@ -17,6 +17,8 @@ from superlink.decoders.grounding_dino.losses import focal
 from superlink.decoders.grounding_dino.points import mask_terms, sample, sample_rows
 from superlink.decoders.grounding_dino.pyramid import Pyramid, valid_ratio
 from superlink.decoders.grounding_dino.transformer import allowed_classes, class_positions
+from superlink.decoders.unipose.losses import COCO_SIGMAS, OTHER_SIGMA, Labels, oks
+from superlink.decoders.unipose.model import EPS
 from tests.parity.fixtures import Case, Tensors, assert_close, assert_embedding, assert_loss
 
 CASE = "h_functions"
@@ -82,6 +84,7 @@ def test_class_masks_and_positions(given: Tensors, recorded: Tensors) -> None:
 
 def test_inverse_sigmoid_at_its_edges(given: Tensors, recorded: Tensors) -> None:
     assert_embedding(inverse_sigmoid(given["inverse_sigmoid.in"]), recorded["inverse_sigmoid.gdino"])
+    assert_embedding(inverse_sigmoid(given["inverse_sigmoid.in"], EPS), recorded["inverse_sigmoid.unipose"])
 
 
 def test_generalised_iou(given: Tensors, recorded: Tensors) -> None:
@@ -124,3 +127,18 @@ def test_point_sampling(given: Tensors, recorded: Tensors) -> None:
     maps, points = given["point_sample.input"][:, 0], given["point_sample.coords"]
     assert_embedding(sample(maps, points), recorded["point_sample.out"][:, 0])
     assert_embedding(sample_rows(maps, torch.arange(len(maps)), points), recorded["point_sample.out"][:, 0])
+
+
+def test_object_keypoint_similarity(given: Tensors, recorded: Tensors) -> None:
+    sigmas = recorded["oks.sigmas"]
+    ours = [*COCO_SIGMAS.values(), *[OTHER_SIGMA] * (len(sigmas) - len(COCO_SIGMAS))]
+    assert_embedding(torch.tensor(ours), sigmas)
+    labels = Labels(
+        points=given["oks.target"].unflatten(-1, (-1, 2)),
+        visible=given["oks.visible"],
+        areas=given["oks.area"],
+        sigmas=sigmas.expand(len(given["oks.area"]), -1),
+    )
+    found = oks(given["oks.pred"].unflatten(-1, (-1, 2)), labels)
+    assert_embedding(found, recorded["oks.per_instance"])
+    assert_embedding(1 - found.clamp(min=1e-6), recorded["oks.loss_mean"])

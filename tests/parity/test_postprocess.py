@@ -8,6 +8,7 @@ from torch import Tensor
 
 from superlink.decoders.grounding_dino.results import instance_masks, picture_boxes, semantic_map, top_pairs
 from superlink.decoders.letterbox import Letterbox
+from superlink.decoders.unipose.decoder import picture_keypoints
 from tests.parity.fixtures import Case, assert_close, assert_embedding
 
 CASE = "i_postprocess"
@@ -67,6 +68,25 @@ def test_semantic_maps_mix_all_queries(case: Case, name: str, resize_last: bool)
         resize_last=resize_last,
     )
     check_integers(found, case.expected()[f"semseg.{name}"])
+
+
+def test_the_best_pairs_become_instances_with_keypoints(case: Case) -> None:
+    given, expected, options = case.inputs(), case.expected(), case.meta["pose"]
+    count = options["num_body_points"]
+    for row in rows(case):
+        logits = given["pose.pred_logits"][row][:, : options["num_classes"]]
+        scores, labels, queries = top_pairs(logits, options["topk"])
+        boxes = picture_boxes(given["pose.pred_boxes"][row][queries], size_of(case, row))
+        places = given["pose.pred_keypoints"][row][queries, : 2 * count].unflatten(-1, (count, 2))
+        keypoints = torch.from_numpy(picture_keypoints(places, size_of(case, row)))
+        names = torch.tensor([options["id_mapping"][str(int(label))] for label in labels])
+        assert_embedding(scores, expected[f"pose.{row}.scores"])
+        assert torch.equal(names, expected[f"pose.{row}.labels"])
+        atol = 1e-5 * max(size_of(case, row))
+        assert_close(boxes, expected[f"pose.{row}.boxes"], atol=atol)
+        # The record has 1 for every visibility.
+        recorded = expected[f"pose.{row}.keypoints"].unflatten(-1, (count, 3))[..., :2]
+        assert_close(keypoints[..., :2], recorded, atol=atol)
 
 
 def check_integers(found: Tensor, recorded: Tensor) -> None:

@@ -34,7 +34,8 @@ class PlannedCall:
 
 def routing_tokens(configs: Sequence[DecoderConfig]) -> dict[str, RoutingToken]:
     """Every routing token of a system by its text."""
-    return {route.token.text: route.token for config in configs for route in config.routes}
+    routes = [route for config in configs for route in config.routes]
+    return {token.text: token for route in routes for token in (*route.takes, route.token)}
 
 
 def last_tokens(sample: Sample, tokens: Mapping[str, RoutingToken]) -> list[RoutingToken]:
@@ -67,11 +68,16 @@ def plan_calls(
         waiting.setdefault(target.token, []).append(target)
     planned: list[PlannedCall] = []
     for group in _groups(found, configs):
-        token = found[group[0]]
+        token = found[group[-1]]
         target = _next_target(sample, token, waiting)
-        _check_names(sample, token, len(group), target)
+        _check_names(sample, [found[i] for i in group], target)
         links = tuple(
-            SuperLink(token=token, embeddings=torch.empty(token.num_links, 0), phrase=phrases[i], position=0)
+            SuperLink(
+                token=found[i],
+                embeddings=torch.empty(found[i].num_links, 0),
+                phrase=phrases[i],
+                position=0,
+            )
             for i in group
         )
         name = f"{token.decoder}.{len(planned)}"
@@ -90,16 +96,29 @@ def plan_calls(
 
 
 def _groups(found: Sequence[RoutingToken], configs: Mapping[str, DecoderConfig]) -> Iterator[list[int]]:
+    """Indices of tokens that go into one call; those that its route takes along stand first."""
+    routes = {route.token.text: route for config in configs.values() for route in config.routes}
     gathered: dict[str, list[int]] = {}
     groups: list[list[int]] = []
     for index, token in enumerate(found):
-        if configs[token.decoder].gather and token.text in gathered:
+        # A token without a decoder of its own can only be taken along.
+        gathers = token.decoder not in configs or configs[token.decoder].gather
+        if gathers and token.text in gathered:
             gathered[token.text].append(index)
             continue
         group = [index]
         groups.append(group)
         gathered[token.text] = group
-    return iter(groups)
+    taken: list[list[int]] = []
+    for text, group in gathered.items():
+        along = (
+            [gathered[token.text] for token in routes[text].takes if token.text in gathered]
+            if text in routes
+            else []
+        )
+        taken += along
+        group[:0] = [index for one in along for index in one]
+    return iter([group for group in groups if not any(group is one for one in taken)])
 
 
 def _next_target(sample: Sample, token: RoutingToken, waiting: Mapping[str, list[Target]]) -> Target:
@@ -111,9 +130,16 @@ def _next_target(sample: Sample, token: RoutingToken, waiting: Mapping[str, list
     return waiting[token.text].pop(0)
 
 
-def _check_names(sample: Sample, token: RoutingToken, links: int, target: Target) -> None:
-    if isinstance(target.artifact, Boxes | Masks | Keypoints) and len(target.artifact.names) != links:
-        raise DataError(
-            f"sample {sample.source!r} writes {links} {token.text} but its target names "
-            f"{len(target.artifact.names)} classes: {list(target.artifact.names)}"
-        )
+def _check_names(sample: Sample, tokens: Sequence[RoutingToken], target: Target) -> None:
+    """The target has a name for each link: keypoints for those of the last token, classes for the first."""
+    artifact = target.artifact
+    expected = {tokens[0].text: artifact.names} if isinstance(artifact, Boxes | Masks | Keypoints) else {}
+    if isinstance(artifact, Keypoints) and tokens[-1] != tokens[0]:
+        expected[tokens[-1].text] = artifact.keypoint_names
+    for text, names in expected.items():
+        links = sum(token.text == text for token in tokens)
+        if len(names) != links:
+            raise DataError(
+                f"sample {sample.source!r} writes {links} {text} but its target names {len(names)} "
+                f"{'keypoints' if text != tokens[0].text else 'classes'}: {list(names)}"
+            )

@@ -1,0 +1,78 @@
+"""InstructPix2Pix driven by super-links: the picture of the call, changed as the link says."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from superlink.decoders.artifacts import Picture
+from superlink.decoders.contract import Call
+from superlink.decoders.diffusion.config import InstructPix2PixConfig
+from superlink.decoders.diffusion.decoder import DiffusionDecoder
+from superlink.decoders.diffusion.inputs import (
+    Pixels,
+    check_options,
+    cropped_square,
+    frame_of,
+    guidance_option,
+    side_option,
+    steps_option,
+)
+from superlink.decoders.diffusion.noise import Noise
+from superlink.decoders.diffusion.sampling import Plan
+from superlink.router.errors import InputError
+
+
+class InstructPix2PixDecoder(DiffusionDecoder):
+    """Edited pictures, in the size of the picture that was given."""
+
+    options = ("steps", "guidance", "image_guidance", "side")
+
+    def __init__(self, config: InstructPix2PixConfig, link_dim: int) -> None:
+        super().__init__(config, link_dim)
+        self.config: InstructPix2PixConfig = config
+
+    def source(self, call: Call) -> Pixels:
+        """The last picture among the call's inputs, else its own.
+
+        Raises:
+            InputError: there is neither.
+        """
+        earlier = [one.pixels for one in call.inputs if isinstance(one, Picture)]
+        if earlier:
+            return earlier[-1]
+        if call.image is None:
+            raise InputError(f"call {call.id!r} has no picture to edit; give one with the question")
+        return call.image
+
+    def plan(self, call: Call, source: Pixels | None) -> Plan:
+        config = self.config
+        assert source is not None
+        check_options(call, self.options)
+        side = side_option(call, "side", config.side, multiple=config.multiple, most=config.max_side)
+        return Plan(
+            size=frame_of((source.shape[0], source.shape[1]), side=side, multiple=config.multiple),
+            steps=steps_option(call, config.steps, self.most_steps()),
+            guidance=guidance_option(call, "guidance", config.guidance),
+            image_guidance=guidance_option(call, "image_guidance", config.image_guidance),
+        )
+
+    def square(self, pixels: Pixels, side: int) -> Pixels:
+        return cropped_square(pixels, side)
+
+    def drop(
+        self, conditioning: Tensor, sources: Tensor | None, noise: Noise
+    ) -> tuple[Tensor, Tensor | None]:
+        """Of one uniform number u and the drop rate r: no words for u < 2r, no picture for r <= u < 3r.
+
+        Source: Brooks et al. 2023, section 3.2.1.
+        """
+        rate = self.config.drop_rate
+        if not rate:
+            return conditioning, sources
+        assert sources is not None
+        drawn = noise.uniform().to(conditioning.device)
+        without_words = (drawn < 2 * rate)[:, None, None]
+        without_picture = ((drawn >= rate) & (drawn < 3 * rate))[:, None, None, None]
+        conditioning = torch.where(without_words, self.empty().to(conditioning.dtype), conditioning)
+        return conditioning, sources.masked_fill(without_picture, 0.0)

@@ -1,0 +1,111 @@
+"""The library's networks from plain options, and the mapper that stands between links and them.
+
+Axes: B calls, L embeddings of a link, D link width, Q vectors of the conditioning, d their width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, SchedulerMixin, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from superlink.decoders.diffusion.config import DiffusionConfig
+from superlink.router.errors import ModelError
+
+
+class LinkMapper(nn.Module):
+    """Links to the conditioning of a U-Net: a projection, then learned queries that read it.
+
+    The published mapper: a stock pre-norm transformer without positions and masks (VisionLLM v2,
+    Wu et al. 2024).
+    """
+
+    def __init__(self, config: DiffusionConfig, link_dim: int) -> None:
+        super().__init__()
+        width, heads = config.width, config.mapper_heads
+        ffn = config.mapper_ffn_dim or 4 * width
+        self.projection = nn.Sequential(nn.Linear(link_dim, width), nn.GELU(), nn.Linear(width, width))
+        self.queries = nn.Parameter(torch.randn(1, config.num_queries, width))
+        options: dict[str, Any] = {"dropout": 0.0, "batch_first": True, "norm_first": True}
+        self.transformer = nn.Transformer(
+            width,
+            heads,
+            batch_first=True,
+            # Built here because the stock one warns about nested tensors, which this needs none of.
+            custom_encoder=nn.TransformerEncoder(
+                nn.TransformerEncoderLayer(width, heads, ffn, **options),
+                config.mapper_encoder_layers,
+                nn.LayerNorm(width),
+                enable_nested_tensor=False,
+            ),
+            custom_decoder=nn.TransformerDecoder(
+                nn.TransformerDecoderLayer(width, heads, ffn, **options),
+                config.mapper_decoder_layers,
+                nn.LayerNorm(width),
+            ),
+        )
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """(B, L, D) -> (B, Q, d)."""
+        projected = self.projection(embeddings)
+        mapped: Tensor = self.transformer(projected, self.queries.expand(len(projected), -1, -1))
+        return mapped
+
+
+def build_unet(options: Mapping[str, Any]) -> UNet2DConditionModel:
+    return _build(UNet2DConditionModel, options, "U-Net")
+
+
+def build_vae(options: Mapping[str, Any]) -> AutoencoderKL:
+    return _build(AutoencoderKL, options, "autoencoder")
+
+
+def build_text_encoder(options: Mapping[str, Any]) -> CLIPTextModel:
+    encoder = CLIPTextModel(CLIPTextConfig(**options))
+    encoder.requires_grad_(False)
+    return encoder
+
+
+def build_scheduler(options: Mapping[str, Any]) -> Any:
+    """A fresh scheduler: it keeps state, so that every batch of pictures needs its own.
+
+    Raises:
+        ModelError: diffusers has no such scheduler, or its options do not fit.
+    """
+    return _build(scheduler_class(options), options, "scheduler")
+
+
+def scheduler_class(options: Mapping[str, Any]) -> Any:
+    name = options.get("_class_name")
+    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not isinstance(kind, type) or not issubclass(kind, SchedulerMixin):
+        raise ModelError(f"diffusers has no scheduler {name!r}; `_class_name` names it, as 'PNDMScheduler'")
+    return kind
+
+
+def training_scheduler(options: Mapping[str, Any]) -> DDPMScheduler:
+    """The same noise levels for training; every scheduler adds noise in the same way (Ho et al. 2020)."""
+    shared = (
+        "num_train_timesteps",
+        "beta_start",
+        "beta_end",
+        "beta_schedule",
+        "trained_betas",
+        "prediction_type",
+        "rescale_betas_zero_snr",
+    )
+    return DDPMScheduler(**{name: options[name] for name in shared if name in options})
+
+
+def _build(kind: Any, options: Mapping[str, Any], what: str) -> Any:
+    own = {name: value for name, value in options.items() if not name.startswith("_")}
+    try:
+        return kind(**own)
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"the {what}'s options do not fit {kind.__name__}: {reason}") from error

@@ -1,0 +1,40 @@
+"""What a step of training is judged by.
+
+Axes: B calls, C latent channels, h x w latent cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Denoised:
+    """One step of training."""
+
+    predicted: Tensor  # (B, C, h, w)
+    goal: Tensor  # (B, C, h, w) the noise, or the velocity where the scheduler says so
+    times: Tensor  # (B,) time steps
+
+
+def mean_square(found: Tensor, expected: Tensor) -> Tensor:
+    """(B,) mean squared differences, in float32."""
+    return F.mse_loss(found.float(), expected.float(), reduction="none").flatten(1).mean(1)
+
+
+def time_weights(levels: DDPMScheduler, times: Tensor, gamma: float | None) -> Tensor:
+    """(B,) weights of the time steps by their signal-to-noise ratio; ones without `gamma`.
+
+    Source: Hang et al. 2023 (min-SNR), section 3.4 and, for velocities, its appendix.
+    """
+    if gamma is None:
+        return torch.ones_like(times, dtype=torch.float32)
+    signal: Tensor = levels.alphas_cumprod.to(times.device)[times]
+    ratio = signal / (1 - signal)
+    shift = 1.0 if levels.config.prediction_type == "v_prediction" else 0.0
+    return ratio.clamp(max=gamma) / (ratio + shift)

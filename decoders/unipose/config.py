@@ -1,0 +1,137 @@
+"""Configuration of the UniPose decoder; defaults are the published system's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from superlink.decoders.artifacts import Keypoints
+from superlink.decoders.contract import DecoderConfig, Route
+from superlink.decoders.grounding_dino.config import GroundingDinoConfig, perception_routes, swin_backbone
+from superlink.router.errors import ModelError
+from superlink.router.tokens import RoutingToken
+
+if TYPE_CHECKING:
+    from superlink.decoders.unipose.decoder import UniPoseDecoder
+
+
+def pose_routes(num_links: int = 4) -> tuple[Route, ...]:
+    """[POSE] keypoints of the objects that the [DET] links of the same reply name."""
+    objects = perception_routes(num_links)[0].token
+    pose = RoutingToken(text="[POSE]", decoder="unipose", table="pose", num_links=num_links)
+    return (Route(token=pose, returns=Keypoints, takes=(objects,)),)
+
+
+def published_detector() -> GroundingDinoConfig:
+    """The part that finds the objects: Swin-T, 900 queries, no masks, no dropout."""
+    return GroundingDinoConfig(
+        backbone=swin_backbone() | {"drop_path_rate": 0.2, "out_features": ["stage2", "stage3", "stage4"]},
+        mask_dim=0,
+        dropout=0.0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoseWeights:
+    """Weights of the keypoint terms; those of classes and boxes are the detector's."""
+
+    keypoints: float = 10.0
+    oks: float = 4.0  # the published loss takes that of `keypoints` by mistake
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoseCosts:
+    """What keypoints add to the matching cost."""
+
+    keypoints: float = 10.0
+    oks: float = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UniPoseConfig(DecoderConfig):
+    """Keypoints on top of a detector.
+
+    `detector` has the sizes, the picture frame, the class and box losses, the denoising and the serving
+    defaults; its own name and routes play no part, and it has no masks.
+    """
+
+    name: str = "unipose"
+    routes: tuple[Route, ...] = field(default_factory=pose_routes)
+    gather: bool = True
+    needs_image: bool = True
+
+    detector: GroundingDinoConfig = field(default_factory=published_detector)
+    box_layers: int = 2  # decoder layers before instances get their keypoints
+    num_instances: int = 50  # best boxes after those layers
+    max_keypoints: int = 68  # of one call
+    keypoint_names: tuple[str, ...] | None = None  # what it was taught; None: any name is accepted
+    # True: as published, queries of neighbouring instances leak into each other at inference, because
+    # their mask was built with blocks of one query too few. False: as in training.
+    legacy_group_mask: bool = False
+
+    costs: PoseCosts = field(default_factory=PoseCosts)
+    weights: PoseWeights = field(default_factory=PoseWeights)
+    area_share: float = 0.53  # object's area over that of its box, for OKS (mmpose, where areas are unknown)
+
+    def __post_init__(self) -> None:
+        if self.detector.mask_dim:
+            raise ModelError(
+                f"{self.name} has no masks, but its detector has mask_dim {self.detector.mask_dim}"
+            )
+        if not 1 <= self.box_layers < self.detector.decoder_layers:
+            raise ModelError(
+                f"box_layers is {self.box_layers}, it must be at least 1 and below the "
+                f"{self.detector.decoder_layers} decoder layers"
+            )
+        for field_name in ("num_instances", "max_keypoints"):
+            if getattr(self, field_name) < 1:
+                raise ModelError(f"{field_name} is {getattr(self, field_name)}, it must be at least 1")
+        for route in self.routes:
+            if len(route.takes) != 1 or route.returns is not Keypoints:
+                raise ModelError(
+                    f"{self.name}'s route {route.token.text!r} must return Keypoints and take the links of "
+                    f"one token for objects, not {[token.text for token in route.takes]}"
+                )
+
+    def build(self, link_dim: int) -> UniPoseDecoder:
+        from superlink.decoders.unipose.decoder import UniPoseDecoder
+
+        return UniPoseDecoder(self, link_dim)
+
+    def to_json(self) -> dict[str, Any]:
+        data: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        data["routes"] = [_route_to_json(route) for route in self.routes]
+        data["detector"] = self.detector.to_json()
+        data["keypoint_names"] = None if self.keypoint_names is None else list(self.keypoint_names)
+        data["costs"], data["weights"] = asdict(self.costs), asdict(self.weights)
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> UniPoseConfig:
+        """Raises ModelError for an unknown field."""
+        unknown = sorted(set(data) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ModelError(f"the unipose configuration has unknown fields {unknown}")
+        read = dict(data)
+        if "routes" in read:
+            read["routes"] = tuple(_route_from_json(route) for route in read["routes"])
+        if "detector" in read:
+            read["detector"] = GroundingDinoConfig.from_json(read["detector"])
+        if read.get("keypoint_names") is not None:
+            read["keypoint_names"] = tuple(read["keypoint_names"])
+        if "costs" in read:
+            read["costs"] = PoseCosts(**read["costs"])
+        if "weights" in read:
+            read["weights"] = PoseWeights(**read["weights"])
+        return cls(**read)
+
+
+def _route_to_json(route: Route) -> dict[str, Any]:
+    takes = [asdict(token) for token in route.takes]
+    return {"token": asdict(route.token), "takes": takes, "top": route.top}
+
+
+def _route_from_json(data: Mapping[str, Any]) -> Route:
+    takes = tuple(RoutingToken(**token) for token in data["takes"])
+    return Route(token=RoutingToken(**data["token"]), returns=Keypoints, takes=takes, top=data["top"])

@@ -1,0 +1,336 @@
+"""The decoder: links and pictures in, boxes with keypoints out; the contract around the network.
+
+Axes: B calls, K classes and P keypoint slots of a call, L embeddings of a link, D link width, G
+instances, d width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.models.grounding_dino.modeling_grounding_dino import GroundingDinoMLPPredictionHead
+
+from superlink.decoders.artifacts import Artifact, FloatArray, Keypoints, Origin
+from superlink.decoders.contract import Call, Decoder, Route
+from superlink.decoders.grounding_dino.denoising import Denoising, build_denoising
+from superlink.decoders.grounding_dino.dense import dense_term
+from superlink.decoders.grounding_dino.losses import Matched, Stage, class_and_box_terms
+from superlink.decoders.grounding_dino.matching import match
+from superlink.decoders.grounding_dino.noise import Noise, SeededNoise
+from superlink.decoders.grounding_dino.serving import chosen_items
+from superlink.decoders.letterbox import Letterbox, Size, common_frame, round_up, stack_pictures
+from superlink.decoders.unipose.config import UniPoseConfig
+from superlink.decoders.unipose.inputs import PoseInputs, check_call, split_links, targets_in_frame
+from superlink.decoders.unipose.losses import PoseTargets, keypoint_cost, keypoint_terms
+from superlink.decoders.unipose.model import EPS, PoseDetector, Poses
+from superlink.router.errors import DecoderError, InputError, LinkError
+from superlink.router.links import LinkBatch
+
+VISIBLE = 2.0  # the network does not tell hidden keypoints from visible ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PoseOutputs:
+    poses: Poses
+    class_mask: Tensor  # (B, K) bool
+    denoising: Denoising | None
+
+
+class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
+    """Boxes and keypoints of everything that the object links of a call stand for."""
+
+    def __init__(self, config: UniPoseConfig, link_dim: int) -> None:
+        super().__init__()
+        width = config.detector.d_model
+        self.config: UniPoseConfig = config
+        self.link_dim = link_dim
+        self.image_side: int | None = None  # longest side of the frame; None = the config's
+        self.patch2query = GroundingDinoMLPPredictionHead(link_dim, width, width, 3)
+        self.patch2keypoint = GroundingDinoMLPPredictionHead(link_dim, width, width, 3)
+        self.model = PoseDetector(config)
+
+    def prepare(self, calls: Sequence[Call], targets: Sequence[Artifact] | None = None) -> PoseInputs:
+        """Raises InputError for a call that cannot be answered, DataError for labels that do not fit."""
+        detector, device = self.config.detector, self.device
+        pictures = []
+        for call in calls:
+            if call.image is None:
+                raise InputError(f"call {call.id!r} has no picture; {self.config.name} needs one")
+            pictures.append(call.image)
+        routes = tuple(self.route(call) for call in calls)
+        for call, route in zip(calls, routes, strict=True):
+            check_call(call, route, self.config)
+        longest = self.image_side or detector.longest
+        shortest = min(detector.shortest, longest)
+        boxes = [Letterbox.fit(one.shape[:2], shortest=shortest, longest=longest) for one in pictures]
+        side = round_up(longest, 32)
+        frame = (side, side) if detector.square else common_frame(boxes)
+        pixels, valid = stack_pictures(pictures, boxes, frame=frame, mean=detector.mean, std=detector.std)
+        slots = self.config.max_keypoints if self.all_slots else max(len(call.parts) for call in calls)
+        known: PoseTargets | None = None
+        noise: Noise | None = None
+        if targets is not None:
+            known = targets_in_frame(calls, targets, boxes, slots, self.config, device)
+            # Seed 0 means "not given": PyTorch's own generator decides, so that a resumed run repeats itself.
+            noise = SeededNoise([call.seed or int(torch.randint(2**62, ())) for call in calls])
+        return PoseInputs(
+            calls=tuple(calls),
+            routes=routes,
+            letterboxes=tuple(boxes),
+            pixels=pixels.to(device).contiguous(memory_format=torch.channels_last),
+            valid=valid.to(device),
+            slots=slots,
+            targets=known,
+            noise=noise,
+        )
+
+    @property
+    def all_slots(self) -> bool:
+        """Whether slots that no call of a batch uses are computed: published masks let others see them."""
+        return self.config.legacy_group_mask or not self.config.detector.dn_hide_padding
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def route(self, call: Call) -> Route:
+        for route in self.config.routes:
+            if route.token.text == call.token.text:
+                return route
+        known = [route.token.text for route in self.config.routes]
+        raise DecoderError(f"{self.config.name} answers {known}, not {call.token.text!r} (call {call.id!r})")
+
+    def forward(self, links: LinkBatch, inputs: PoseInputs) -> PoseOutputs:
+        return self.detect(*split_links(links, inputs.calls, inputs.slots), inputs)
+
+    def detect(self, objects: LinkBatch, keypoints: LinkBatch, inputs: PoseInputs) -> PoseOutputs:
+        """(B, K, L, D) object links and (B, P, L, D) keypoint links to what every layer says."""
+        classes = self._projected(self.patch2query, objects)
+        points = self._projected(self.patch2keypoint, keypoints)
+        points = points.masked_fill(~keypoints.mask[..., None], 0.0)
+        denoising = None
+        if self.training and inputs.targets is not None and inputs.noise is not None:
+            denoising = build_denoising(
+                inputs.targets.objects.labels,
+                inputs.targets.objects.boxes,
+                classes,
+                objects.mask.sum(1),
+                self.config.detector,
+                inputs.noise,
+                eps=EPS,
+            )
+        poses: Poses = self.model(
+            inputs.pixels, inputs.valid, classes, objects.mask, points, keypoints.mask, denoising
+        )
+        return PoseOutputs(poses=poses, class_mask=objects.mask, denoising=denoising)
+
+    def _projected(self, head: GroundingDinoMLPPredictionHead, links: LinkBatch) -> Tensor:
+        """(B, K, d) vectors: every link embedding projected, then the mean over those of a link."""
+        width = links.embeddings.shape[-1]
+        if width != self.link_dim:
+            raise LinkError(f"{self.config.name} was built for links of width {self.link_dim}, got {width}")
+        dtype = next(head.parameters()).dtype
+        projected: Tensor = head(links.embeddings.to(dtype))
+        return projected.float().mean(2)
+
+    def count(self, inputs: PoseInputs) -> float:
+        return 0.0 if inputs.targets is None else float(sum(inputs.targets.objects.sizes))
+
+    def loss(self, outputs: PoseOutputs, inputs: PoseInputs, *, count: float) -> dict[str, Tensor]:
+        """Raises DecoderError where the inputs were prepared without targets."""
+        targets = inputs.targets
+        if targets is None:
+            raise DecoderError(f"{self.config.name} needs prepare(calls, targets) before loss")
+        stages = self.stages(outputs, targets, count)
+        matched = Matched.of(stages, targets.objects.sizes, outputs.class_mask.device)
+        with torch.autocast(inputs.pixels.device.type, enabled=False):
+            terms = class_and_box_terms(
+                stages,
+                matched,
+                targets.objects,
+                outputs.class_mask,
+                alpha=self.config.detector.focal_alpha,
+            )
+            terms |= self._keypoint_terms(outputs, stages, matched, targets, count)
+            if self.config.detector.weights.dense:
+                terms |= self._dense_terms(outputs, targets, count)
+        if not self.config.detector.empty_batches and not sum(targets.objects.sizes):
+            terms = {}
+        nothing = outputs.poses.layers[-1].boxes.sum() * 0
+        return {name: terms.get(name, nothing) for name in self.weights}
+
+    def cells_loss(self, links: LinkBatch, inputs: PoseInputs, *, count: float) -> Tensor:
+        """Class loss of the backbone's cells alone, as in the detector.
+
+        Raises:
+            DecoderError: the inputs were prepared without targets.
+        """
+        targets, base = inputs.targets, self.model.base
+        if targets is None:
+            raise DecoderError(f"{self.config.name} needs prepare(calls, targets) before cells_loss")
+        objects, _ = split_links(links, inputs.calls, inputs.slots)
+        pyramid = base.pyramid(inputs.pixels, inputs.valid)
+        start, usable = pyramid.proposals()
+        _, logits = base.score(
+            pyramid.cells, usable, self._projected(self.patch2query, objects), objects.mask
+        )
+        return dense_term(
+            logits,
+            start[..., :2].sigmoid(),
+            usable,
+            pyramid.shapes,
+            targets.objects,
+            objects.mask,
+            alpha=self.config.detector.focal_alpha,
+            count=count,
+        )
+
+    def stages(self, outputs: PoseOutputs, targets: PoseTargets, count: float) -> list[Stage]:
+        """Last layer, the other layers, the proposals, then the same layers for denoising."""
+        layers, proposals = outputs.poses.layers, outputs.poses.proposals
+        split, last = self.config.box_layers, len(layers) - 1
+        detector, objects = self.config.detector, targets.objects
+        # Box layers and proposals have as many queries; pose layers have one for each instance.
+        early = [(one.logits, one.boxes) for one in layers[:split]] + [(proposals.logits, proposals.boxes)]
+        late = [(one.logits, one.boxes) for one in layers[split:]]
+        posed = torch.stack([one.keypoints for one in layers[split:] if one.keypoints is not None])
+        extra = keypoint_cost(posed, targets.table(), self.config.costs)
+        pairs = []
+        for group, more in ((early, None), (late, extra)):
+            pairs += match(
+                torch.stack([logits for logits, _ in group]),
+                torch.stack([boxes for _, boxes in group]),
+                objects.labels,
+                objects.boxes,
+                costs=detector.costs,
+                alpha=detector.focal_alpha,
+                extra=more,
+            )
+        found = [*early, *late]
+        # Proposals stand behind the box layers, so later layers are one further.
+        order = [(f"_{at}", at if at < split else at + 1) for at in range(last)]
+        order = [("", last + 1), *order, ("_enc", split)]
+        stages = [
+            Stage(suffix=suffix, logits=found[at][0], boxes=found[at][1], pairs=pairs[at], count=count)
+            for suffix, at in order
+        ]
+        denoising = outputs.denoising
+        if denoising is None:
+            return stages
+        own = [
+            (denoising.positives(size), torch.arange(size).repeat(denoising.groups)) for size in objects.sizes
+        ]
+        return stages + [
+            Stage(
+                suffix="_dn" if at == last else f"_dn_{at}",
+                logits=outputs.poses.denoised[at].logits,
+                boxes=outputs.poses.denoised[at].boxes,
+                pairs=own,
+                count=count * denoising.groups,
+                real=denoising.real if detector.dn_hide_padding else None,
+            )
+            for at in [last, *range(last)]
+        ]
+
+    def _keypoint_terms(
+        self,
+        outputs: PoseOutputs,
+        stages: Sequence[Stage],
+        matched: Matched,
+        targets: PoseTargets,
+        count: float,
+    ) -> dict[str, Tensor]:
+        layers, table = outputs.poses.layers, targets.table()
+        suffixes, found, labels = [], [], []
+        rows = zip(stages, matched.split(), matched.target.split(matched.sizes), strict=True)
+        for stage, (picture, query), target in rows:
+            if stage.suffix.startswith(("_dn", "_enc")):
+                continue
+            number = stage.suffix.removeprefix("_")
+            keypoints = layers[int(number) if number else -1].keypoints
+            if keypoints is not None:
+                suffixes.append(stage.suffix)
+                found.append(keypoints[picture, query])
+                labels.append(table.take(target))
+        return keypoint_terms(suffixes, found, labels, count=count)
+
+    def _dense_terms(self, outputs: PoseOutputs, targets: PoseTargets, count: float) -> dict[str, Tensor]:
+        """Classes of every cell after the encoder, and before it."""
+        proposals = outputs.poses.proposals
+        scored = {"loss_dense": proposals.cell_logits, "loss_dense_early": proposals.early_logits}
+        return {
+            name: dense_term(
+                logits,
+                proposals.cell_centres,
+                proposals.usable,
+                outputs.poses.pyramid.shapes,
+                targets.objects,
+                outputs.class_mask,
+                alpha=self.config.detector.focal_alpha,
+                count=count,
+            )
+            for name, logits in scored.items()
+            if logits is not None
+        }
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        config, detector = self.config, self.config.detector
+        layers = ["", *(f"_{layer}" for layer in range(detector.decoder_layers - 1))]
+        suffixes = [*layers, "_enc"]
+        if detector.dn_number:
+            suffixes += [f"_dn{suffix}" for suffix in layers]
+        weights: dict[str, float] = {}
+        for suffix in suffixes:
+            weights |= {
+                f"loss_ce{suffix}": detector.weights.ce,
+                f"loss_bbox{suffix}": detector.weights.bbox,
+                f"loss_giou{suffix}": detector.weights.giou,
+            }
+        for suffix in ["", *layers[1 + config.box_layers :]]:
+            weights[f"loss_keypoints{suffix}"] = config.weights.keypoints
+            weights[f"loss_oks{suffix}"] = config.weights.oks
+        if detector.weights.dense:
+            weights["loss_dense"] = detector.weights.dense
+            if detector.class_prior is not None:
+                weights["loss_dense_early"] = detector.weights.dense
+        return weights
+
+    @torch.no_grad()
+    def postprocess(self, outputs: PoseOutputs, inputs: PoseInputs) -> list[Artifact]:
+        last = outputs.poses.layers[-1]
+        assert last.keypoints is not None
+        prob = last.logits.sigmoid().cpu().numpy()
+        boxes = last.boxes.cpu().double().numpy()
+        results: list[Artifact] = []
+        for row, (call, route, box) in enumerate(
+            zip(inputs.calls, inputs.routes, inputs.letterboxes, strict=True)
+        ):
+            scores = prob[row, :, : len(call.names)]
+            items = chosen_items(scores, boxes[row], call, route, box.size, self.config.detector)
+            found = last.keypoints[row, :, : len(call.parts)].cpu()
+            results.append(
+                Keypoints(
+                    xyv=picture_keypoints(found, box.size)[items.queries],
+                    keypoint_names=call.parts,
+                    xyxy=items.xyxy,
+                    scores=items.scores,
+                    labels=items.labels,
+                    names=call.names,
+                    size=box.size,
+                    origin=Origin(source=call.image_id, decoder=self.config.name),
+                )
+            )
+        return results
+
+
+def picture_keypoints(keypoints: Tensor, size: Size) -> FloatArray:
+    """(N, P, 2) x, y of the picture to (N, P, 3) in its pixels, all of them visible."""
+    height, width = size
+    found = np.full((*keypoints.shape[:-1], 3), VISIBLE, dtype=np.float32)
+    found[..., :2] = keypoints.numpy() * np.array([width, height], dtype=np.float32)
+    return found

@@ -1,0 +1,142 @@
+"""Calls, links and labels of keypoints as tensors in the decoder's frame.
+
+Axes: B calls, L embeddings of a link, D link width, K classes and P keypoint slots of a call, n objects
+of one picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from superlink.decoders.artifacts import Artifact, Keypoints
+from superlink.decoders.contract import Call, Route
+from superlink.decoders.grounding_dino.boxes import to_cxcywh
+from superlink.decoders.grounding_dino.losses import Targets
+from superlink.decoders.grounding_dino.noise import Noise
+from superlink.decoders.letterbox import Letterbox
+from superlink.decoders.unipose.config import UniPoseConfig
+from superlink.decoders.unipose.losses import OTHER_SIGMA, PoseTargets, sigma_of
+from superlink.router.errors import DataError, InputError
+from superlink.router.links import LinkBatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PoseInputs:
+    """A batch of calls in the decoder's frame."""
+
+    calls: tuple[Call, ...]
+    routes: tuple[Route, ...]  # of each call
+    letterboxes: tuple[Letterbox, ...]
+    pixels: Tensor  # (B, 3, H, W) normalised
+    valid: Tensor  # (B, H, W) bool
+    slots: int  # P of the batch
+    targets: PoseTargets | None
+    noise: Noise | None  # for denoising; with targets only
+
+
+def check_call(call: Call, route: Route, config: UniPoseConfig) -> None:
+    """Raises InputError for a call that names no object, or too many or unknown keypoints."""
+    if not call.parts:
+        raise InputError(
+            f"call {call.id!r} has links of {call.token.text} alone; {config.name} needs the objects and "
+            f"the keypoints to look for, such as 'the nose of every person'"
+        )
+    found = [link.token.text for link in call.links]
+    expected = [route.takes[0].text] * len(call.names) + [route.token.text] * len(call.parts)
+    if found != expected:
+        raise InputError(
+            f"call {call.id!r} has links of {', '.join(found)}; {config.name} needs all of "
+            f"{route.takes[0].text} first, for objects, and then those of {route.token.text}"
+        )
+    if len(call.parts) > config.max_keypoints:
+        raise InputError(
+            f"call {call.id!r} asks for {len(call.parts)} keypoints; {config.name} finds at most "
+            f"{config.max_keypoints} at once, ask for fewer"
+        )
+    known = config.keypoint_names
+    unknown = [name for name in call.parts if known is not None and name not in known]
+    if known is not None and unknown:
+        raise InputError(
+            f"call {call.id!r} asks for keypoints that {config.name} does not know: {', '.join(unknown)}; "
+            f"it knows {', '.join(known)}"
+        )
+
+
+def split_links(links: LinkBatch, calls: Sequence[Call], slots: int) -> tuple[LinkBatch, LinkBatch]:
+    """Links of a batch to those of objects (B, K) and those of keypoints (B, slots)."""
+    objects = [len(call.names) for call in calls]
+    ends = [len(call.links) for call in calls]
+    return (
+        _part(links, [0] * len(calls), objects, max(objects)),
+        _part(links, objects, ends, slots),
+    )
+
+
+def _part(links: LinkBatch, starts: Sequence[int], stops: Sequence[int], width: int) -> LinkBatch:
+    rows = []
+    mask = torch.zeros(len(starts), width, dtype=torch.bool, device=links.mask.device)
+    for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        own = links.embeddings[row, start:stop]
+        rows.append(torch.cat([own, own.new_zeros(width - len(own), *own.shape[1:])]))
+        mask[row, : stop - start] = True
+    return LinkBatch(embeddings=torch.stack(rows), mask=mask)
+
+
+def targets_in_frame(
+    calls: Sequence[Call],
+    targets: Sequence[Artifact],
+    letterboxes: Sequence[Letterbox],
+    slots: int,
+    config: UniPoseConfig,
+    device: torch.device,
+) -> PoseTargets:
+    """Labelled keypoints to tensors; a keypoint counts where its visibility is above zero."""
+    if len(targets) != len(calls):
+        raise DataError(f"{len(calls)} calls but {len(targets)} targets")
+    labels, boxes, points, visible, areas, sigmas = [], [], [], [], [], []
+    for call, target, box in zip(calls, targets, letterboxes, strict=True):
+        _check_target(call, target, box)
+        assert isinstance(target, Keypoints)
+        height, width = box.size
+        relative = to_cxcywh(
+            torch.as_tensor(target.xyxy, dtype=torch.float32) / torch.tensor([width, height, width, height])
+        )
+        own = np.zeros((len(target), slots, 3), dtype=np.float32)
+        own[:, : len(call.parts)] = target.xyv
+        seen = torch.from_numpy((own[..., 2] > 0).astype(np.float32))
+        places = torch.from_numpy(own[..., :2]) / torch.tensor([width, height])
+        constants = [sigma_of(name) for name in call.parts]
+        labels.append(torch.as_tensor(target.labels, dtype=torch.long, device=device))
+        boxes.append(relative.to(device))
+        points.append((places * seen[..., None]).to(device))
+        visible.append(seen.to(device))
+        areas.append((config.area_share * relative[:, 2:].prod(-1)).to(device))
+        sigmas.append(torch.tensor(constants + [OTHER_SIGMA] * (slots - len(constants)), device=device))
+    objects = Targets(labels=tuple(labels), boxes=tuple(boxes), masks=(None,) * len(labels))
+    return PoseTargets(
+        objects=objects,
+        points=tuple(points),
+        visible=tuple(visible),
+        areas=tuple(areas),
+        sigmas=tuple(sigmas),
+    )
+
+
+def _check_target(call: Call, target: Artifact, box: Letterbox) -> None:
+    if not isinstance(target, Keypoints):
+        raise DataError(f"call {call.id!r} needs Keypoints as its target, got {type(target).__name__}")
+    if len(target) and int(target.labels.max()) >= len(call.names):
+        label = int(target.labels.max())
+        raise DataError(f"call {call.id!r} has {len(call.names)} objects, but a target is labelled {label}")
+    if target.keypoint_names != call.parts:
+        raise DataError(
+            f"call {call.id!r} asks for the keypoints {list(call.parts)}, "
+            f"its target has {list(target.keypoint_names)}"
+        )
+    if target.size != box.size:
+        raise DataError(f"call {call.id!r}: picture of {box.size}, target for one of {target.size}")
