@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from superlink.decoders.artifacts import Artifact
+from superlink.router.errors import DecoderError
 from superlink.router.links import LinkBatch, SuperLink
 from superlink.router.tokens import RoutingToken
 
@@ -96,6 +97,18 @@ class DecoderConfig(ABC):
     routes: tuple[Route, ...]
     gather: bool  # True: all links of one routing token in a reply form one call
     needs_image: bool
+
+    def route(self, call: Call) -> Route:
+        """The route that answers a call.
+
+        Raises:
+            DecoderError: none does.
+        """
+        for route in self.routes:
+            if route.token.text == call.token.text:
+                return route
+        known = ", ".join(route.token.text for route in self.routes)
+        raise DecoderError(f"{self.name} answers {known}, not {call.token.text} (call {call.id!r})")
 
     @abstractmethod
     def build(self, link_dim: int) -> Decoder[Any, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from superlink.decoders.artifacts import Picture
 from superlink.decoders.contract import DecoderConfig, Route
+from superlink.decoders.plain import from_plain, to_plain
 from superlink.router.errors import ModelError
 from superlink.router.tokens import RoutingToken
 
@@ -197,31 +198,12 @@ class DiffusionConfig(DecoderConfig):
         return self.text_encoder is not None and self.weights.caption > 0
 
     def to_json(self) -> dict[str, Any]:
-        data: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        data["routes"] = [{"token": asdict(route.token), "top": route.top} for route in self.routes]
-        for name in ("unet", "vae", "scheduler", "text_encoder"):
-            data[name] = None if data[name] is None else dict(data[name])
-        data["empty_caption"] = list(self.empty_caption)
-        data["weights"] = asdict(self.weights)
-        return data
+        return to_plain(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Raises ModelError for an unknown field."""
-        unknown = sorted(set(data) - {f.name for f in fields(cls)})
-        if unknown:
-            raise ModelError(f"a {cls.__name__} has no fields {unknown}")
-        read = dict(data)
-        if "routes" in read:
-            read["routes"] = tuple(
-                Route(token=RoutingToken(**route["token"]), returns=Picture, top=route["top"])
-                for route in read["routes"]
-            )
-        if "empty_caption" in read:
-            read["empty_caption"] = tuple(read["empty_caption"])
-        if "weights" in read:
-            read["weights"] = LossWeights(**read["weights"])
-        return cls(**read)
+        return from_plain(cls, data, {"weights": LossWeights})
 
 
 @dataclass(frozen=True, kw_only=True)

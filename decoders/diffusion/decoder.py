@@ -277,11 +277,7 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
         return len(self.noise_levels.alphas_cumprod)
 
     def _check(self, call: Call) -> None:
-        known = [route.token.text for route in self.config.routes]
-        if call.token.text not in known:
-            raise DecoderError(
-                f"{self.config.name} answers {known}, not {call.token.text!r} (call {call.id!r})"
-            )
+        self.config.route(call)
         if len(call.links) != 1:
             raise InputError(f"call {call.id!r} has {len(call.links)} links; {self.config.name} takes one")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from superlink.decoders.contract import Route
 from superlink.decoders.diffusion.config import DiffusionConfig
 from superlink.decoders.diffusion.decoder import DiffusionDecoder
-from superlink.router.errors import ModelError
+from superlink.decoders.strict import load_exactly
 
 Config = TypeVar("Config", bound=DiffusionConfig)
 
@@ -77,20 +77,7 @@ def load_published(decoder: DiffusionDecoder, state: Mapping[str, Tensor], *, pr
         for name, tensor in state.items()
         if name.startswith(prefix)
     }
-    expected = decoder.state_dict()
-    missing = sorted(published_name(name) for name in expected.keys() - own.keys())
-    unknown = sorted(published_name(name) for name in own.keys() - expected.keys())
-    shapes = [
-        f"{published_name(name)}: {tuple(own[name].shape)}, not {tuple(expected[name].shape)}"
-        for name in sorted(own.keys() & expected.keys())
-        if own[name].shape != expected[name].shape
-    ]
-    if missing or unknown or shapes:
-        raise ModelError(
-            f"these weights do not fit the configuration of {decoder.config.name}: missing "
-            f"{missing or 'nothing'}, unknown {unknown or 'nothing'}, shapes {shapes or 'all right'}"
-        )
-    decoder.load_state_dict(own)
+    load_exactly(decoder, own, decoder.config.name, published=published_name)
 
 
 def _renamed(name: str, prefixes: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> str:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from transformers import GroundingDinoConfig as LayerConfig
 
-from superlink.decoders.artifacts import Artifact, Boxes, Masks
+from superlink.decoders.artifacts import Boxes, Masks
 from superlink.decoders.contract import DecoderConfig, Route
+from superlink.decoders.plain import from_plain, to_plain
 from superlink.router.errors import ModelError
 from superlink.router.tokens import RoutingToken
 
 if TYPE_CHECKING:
     from superlink.decoders.grounding_dino.decoder import GroundingDinoDecoder
-
-_RETURNS: dict[str, type[Artifact]] = {"boxes": Boxes, "masks": Masks}
 
 
 def perception_routes(num_links: int = 4) -> tuple[Route, ...]:
@@ -157,30 +156,12 @@ class GroundingDinoConfig(DecoderConfig):
         return GroundingDinoDecoder(self, link_dim)
 
     def to_json(self) -> dict[str, Any]:
-        data: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        data["routes"] = [_route_to_json(route) for route in self.routes]
-        data["backbone"] = dict(self.backbone)
-        data["mean"], data["std"] = list(self.mean), list(self.std)
-        data["costs"], data["weights"] = asdict(self.costs), asdict(self.weights)
-        return data
+        return to_plain(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GroundingDinoConfig:
         """Raises ModelError for an unknown field."""
-        unknown = sorted(set(data) - {f.name for f in fields(cls)})
-        if unknown:
-            raise ModelError(f"the grounding_dino configuration has unknown fields {unknown}")
-        read = dict(data)
-        if "routes" in read:
-            read["routes"] = tuple(_route_from_json(route) for route in read["routes"])
-        for name in ("mean", "std"):
-            if name in read:
-                read[name] = tuple(read[name])
-        if "costs" in read:
-            read["costs"] = MatchCosts(**read["costs"])
-        if "weights" in read:
-            read["weights"] = LossWeights(**read["weights"])
-        return cls(**read)
+        return from_plain(cls, data, {"costs": MatchCosts, "weights": LossWeights})
 
     def layer_config(self) -> LayerConfig:
         """The part that transformers' own layers read."""
@@ -199,14 +180,3 @@ class GroundingDinoConfig(DecoderConfig):
             layer_norm_eps=self.layer_norm_eps,
             positional_embedding_temperature=self.temperature,
         )
-
-
-def _route_to_json(route: Route) -> dict[str, Any]:
-    returns = next(name for name, kind in _RETURNS.items() if kind is route.returns)
-    return {"token": asdict(route.token), "returns": returns, "top": route.top}
-
-
-def _route_from_json(data: Mapping[str, Any]) -> Route:
-    if data["returns"] not in _RETURNS:
-        raise ModelError(f"grounding_dino returns {sorted(_RETURNS)}, not {data['returns']!r}")
-    return Route(token=RoutingToken(**data["token"]), returns=_RETURNS[data["returns"]], top=data["top"])

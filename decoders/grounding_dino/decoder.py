@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers.models.grounding_dino.modeling_grounding_dino import GroundingDinoMLPPredictionHead
 
 from superlink.decoders.artifacts import Artifact, IntArray, Masks
-from superlink.decoders.contract import Call, Decoder, Route
+from superlink.decoders.contract import Call, Decoder
 from superlink.decoders.grounding_dino.boxes import inverse_sigmoid
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
 from superlink.decoders.grounding_dino.denoising import Denoising, build_denoising
@@ -108,7 +108,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             noise = SeededNoise([call.seed or int(torch.randint(2**62, ())) for call in calls])
         return DetectionInputs(
             calls=tuple(calls),
-            routes=tuple(self.route(call) for call in calls),
+            routes=tuple(self.config.route(call) for call in calls),
             letterboxes=tuple(boxes),
             pixels=pixels.to(device).contiguous(memory_format=torch.channels_last),
             valid=valid.to(device),
@@ -119,13 +119,6 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
-
-    def route(self, call: Call) -> Route:
-        for route in self.config.routes:
-            if route.token.text == call.token.text:
-                return route
-        known = [route.token.text for route in self.config.routes]
-        raise DecoderError(f"{self.config.name} answers {known}, not {call.token.text!r} (call {call.id!r})")
 
     def project(self, links: LinkBatch) -> Tensor:
         """(B, K, d) class vectors: every link embedding projected, then the mean over those of a link."""

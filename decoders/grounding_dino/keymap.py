@@ -25,6 +25,7 @@ from superlink.decoders.grounding_dino.config import (
     perception_routes,
 )
 from superlink.decoders.grounding_dino.decoder import GroundingDinoDecoder
+from superlink.decoders.strict import load_exactly
 from superlink.router.errors import ModelError
 
 StateDict = Mapping[str, Tensor]
@@ -151,21 +152,7 @@ def load_published(decoder: GroundingDinoDecoder, state: StateDict, *, prefix: s
         ModelError: entries are missing, unknown or of another shape, or copies of a shared head differ.
     """
     own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    found = from_published(own, decoder)
-    expected = decoder.state_dict()
-    missing = sorted(set(expected) - set(found))
-    unknown = sorted(set(found) - set(expected))
-    shapes = [
-        f"{name}: {tuple(found[name].shape)}, not {tuple(expected[name].shape)}"
-        for name in sorted(set(found) & set(expected))
-        if found[name].shape != expected[name].shape
-    ]
-    if missing or unknown or shapes:
-        raise ModelError(
-            f"these weights do not fit the detector's configuration: missing {missing or 'nothing'}, "
-            f"unknown {unknown or 'nothing'}, shapes {shapes or 'all right'}"
-        )
-    decoder.load_state_dict(found)
+    load_exactly(decoder, from_published(own, decoder), decoder.config.name)
 
 
 def from_published(state: StateDict, decoder: GroundingDinoDecoder) -> dict[str, Tensor]:

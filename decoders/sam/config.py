@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from transformers import SamConfig as LayerConfig
@@ -11,6 +11,7 @@ from transformers import SamMaskDecoderConfig, SamPromptEncoderConfig, SamVision
 
 from superlink.decoders.artifacts import Masks
 from superlink.decoders.contract import DecoderConfig, Route
+from superlink.decoders.plain import from_plain, to_plain
 from superlink.router.errors import ModelError
 from superlink.router.tokens import RoutingToken
 
@@ -141,30 +142,12 @@ class SamConfig(DecoderConfig):
         return SamDecoder(self, link_dim)
 
     def to_json(self) -> dict[str, Any]:
-        data: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        data["routes"] = [_route_to_json(route) for route in self.routes]
-        data["global_layers"] = list(self.global_layers)
-        data["mean"], data["std"] = list(self.mean), list(self.std)
-        data["prompts"], data["weights"] = asdict(self.prompts), asdict(self.weights)
-        return data
+        return to_plain(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SamConfig:
         """Raises ModelError for an unknown field."""
-        unknown = sorted(set(data) - {f.name for f in fields(cls)})
-        if unknown:
-            raise ModelError(f"the sam configuration has unknown fields {unknown}")
-        read = dict(data)
-        if "routes" in read:
-            read["routes"] = tuple(_route_from_json(route) for route in read["routes"])
-        for name in ("global_layers", "mean", "std"):
-            if name in read:
-                read[name] = tuple(read[name])
-        if "prompts" in read:
-            read["prompts"] = PromptMix(**read["prompts"])
-        if "weights" in read:
-            read["weights"] = LossWeights(**read["weights"])
-        return cls(**read)
+        return from_plain(cls, data, {"prompts": PromptMix, "weights": LossWeights})
 
     def layer_config(self) -> LayerConfig:
         """The part that transformers' own layers read."""
@@ -224,12 +207,3 @@ def small_sam(num_links: int = 4) -> SamConfig:
         focal_gamma=0.0,
         focal_alpha=None,
     )
-
-
-def _route_to_json(route: Route) -> dict[str, Any]:
-    return {"token": asdict(route.token), "top": route.top, "after": route.after}
-
-
-def _route_from_json(data: Mapping[str, Any]) -> Route:
-    token = RoutingToken(**data["token"])
-    return Route(token=token, returns=Masks, top=data["top"], after=data["after"])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from superlink.decoders.artifacts import Artifact
-from superlink.decoders.contract import Call, Decoder, Route
+from superlink.decoders.contract import Call, Decoder
 from superlink.decoders.letterbox import Letterbox, stack_pictures
 from superlink.decoders.sam.cache import FeatureCache
 from superlink.decoders.sam.config import SamConfig
@@ -70,7 +70,7 @@ class SamDecoder(Decoder[SamInputs, SamOutputs]):
             mean=config.mean,
             std=config.std,
         )
-        routes = tuple(self.route(call) for call in calls)
+        routes = tuple(self.config.route(call) for call in calls)
         prompts, goals = None, None
         if targets is not None:
             prompts, goals = training_prompts(calls, targets, boxes, config, self.device)
@@ -110,13 +110,6 @@ class SamDecoder(Decoder[SamInputs, SamOutputs]):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
-
-    def route(self, call: Call) -> Route:
-        for route in self.config.routes:
-            if route.token.text == call.token.text:
-                return route
-        known = [route.token.text for route in self.config.routes]
-        raise DecoderError(f"{self.config.name} answers {known}, not {call.token.text!r} (call {call.id!r})")
 
     def project(self, links: LinkBatch) -> Tensor:
         """(B, K, L, c) sparse prompts: every link embedding through the same two layers, as in LISA."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from superlink.decoders.sam.config import SamConfig
 from superlink.decoders.sam.decoder import SamDecoder
+from superlink.decoders.strict import load_exactly
 from superlink.router.errors import ModelError
 
 StateDict = Mapping[str, Tensor]
@@ -99,7 +100,11 @@ def load_original(decoder: SamDecoder, state: StateDict) -> None:
     Raises:
         ModelError: entries are missing, unknown or of another shape.
     """
-    _load(decoder, {rename(name, decoder.config): tensor for name, tensor in state.items()})
+    load_exactly(
+        decoder.model,
+        {rename(name, decoder.config): tensor for name, tensor in state.items()},
+        decoder.config.name,
+    )
 
 
 def to_original(decoder: SamDecoder) -> dict[str, Tensor]:
@@ -117,30 +122,13 @@ def load_transformers(decoder: SamDecoder, state: StateDict) -> None:
     again = own.pop(_FREQUENCIES_AGAIN, None)
     if again is not None and not torch.equal(own.setdefault(_FREQUENCIES, again), again):
         raise ModelError(f"{_FREQUENCIES_AGAIN} differs from its copy {_FREQUENCIES}")
-    _load(decoder, own)
+    load_exactly(decoder.model, own, decoder.config.name)
 
 
 def to_transformers(decoder: SamDecoder) -> dict[str, Tensor]:
     """The decoder's weights as `SamModel` names them, both copies of the frequencies included."""
     own = dict(decoder.model.state_dict())
     return own | {_FREQUENCIES_AGAIN: own[_FREQUENCIES]}
-
-
-def _load(decoder: SamDecoder, found: StateDict) -> None:
-    expected = decoder.model.state_dict()
-    missing = sorted(set(expected) - set(found))
-    unknown = sorted(set(found) - set(expected))
-    shapes = [
-        f"{name}: {tuple(found[name].shape)}, not {tuple(expected[name].shape)}"
-        for name in sorted(set(found) & set(expected))
-        if found[name].shape != expected[name].shape
-    ]
-    if missing or unknown or shapes:
-        raise ModelError(
-            f"these weights do not fit the sam configuration: missing {missing or 'nothing'}, "
-            f"unknown {unknown or 'nothing'}, shapes {shapes or 'all right'}"
-        )
-    decoder.model.load_state_dict(found)
 
 
 def config_from_weights(state: StateDict, *, decoder_heads: int = 8) -> SamConfig:

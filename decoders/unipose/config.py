@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from superlink.decoders.artifacts import Keypoints
 from superlink.decoders.contract import DecoderConfig, Route
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig, perception_routes, swin_backbone
+from superlink.decoders.plain import from_plain, to_plain
 from superlink.router.errors import ModelError
 from superlink.router.tokens import RoutingToken
 
@@ -100,38 +101,10 @@ class UniPoseConfig(DecoderConfig):
         return UniPoseDecoder(self, link_dim)
 
     def to_json(self) -> dict[str, Any]:
-        data: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        data["routes"] = [_route_to_json(route) for route in self.routes]
-        data["detector"] = self.detector.to_json()
-        data["keypoint_names"] = None if self.keypoint_names is None else list(self.keypoint_names)
-        data["costs"], data["weights"] = asdict(self.costs), asdict(self.weights)
-        return data
+        return to_plain(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> UniPoseConfig:
         """Raises ModelError for an unknown field."""
-        unknown = sorted(set(data) - {f.name for f in fields(cls)})
-        if unknown:
-            raise ModelError(f"the unipose configuration has unknown fields {unknown}")
-        read = dict(data)
-        if "routes" in read:
-            read["routes"] = tuple(_route_from_json(route) for route in read["routes"])
-        if "detector" in read:
-            read["detector"] = GroundingDinoConfig.from_json(read["detector"])
-        if read.get("keypoint_names") is not None:
-            read["keypoint_names"] = tuple(read["keypoint_names"])
-        if "costs" in read:
-            read["costs"] = PoseCosts(**read["costs"])
-        if "weights" in read:
-            read["weights"] = PoseWeights(**read["weights"])
-        return cls(**read)
-
-
-def _route_to_json(route: Route) -> dict[str, Any]:
-    takes = [asdict(token) for token in route.takes]
-    return {"token": asdict(route.token), "takes": takes, "top": route.top}
-
-
-def _route_from_json(data: Mapping[str, Any]) -> Route:
-    takes = tuple(RoutingToken(**token) for token in data["takes"])
-    return Route(token=RoutingToken(**data["token"]), returns=Keypoints, takes=takes, top=data["top"])
+        parts = {"detector": GroundingDinoConfig, "costs": PoseCosts, "weights": PoseWeights}
+        return from_plain(cls, data, parts)

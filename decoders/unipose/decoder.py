@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers.models.grounding_dino.modeling_grounding_dino import GroundingDinoMLPPredictionHead
 
 from superlink.decoders.artifacts import Artifact, FloatArray, Keypoints, Origin
-from superlink.decoders.contract import Call, Decoder, Route
+from superlink.decoders.contract import Call, Decoder
 from superlink.decoders.grounding_dino.denoising import Denoising, build_denoising
 from superlink.decoders.grounding_dino.dense import dense_term
 from superlink.decoders.grounding_dino.losses import Matched, Stage, class_and_box_terms
@@ -61,7 +61,7 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
             if call.image is None:
                 raise InputError(f"call {call.id!r} has no picture; {self.config.name} needs one")
             pictures.append(call.image)
-        routes = tuple(self.route(call) for call in calls)
+        routes = tuple(self.config.route(call) for call in calls)
         for call, route in zip(calls, routes, strict=True):
             check_call(call, route, self.config)
         longest = self.image_side or detector.longest
@@ -96,13 +96,6 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
-
-    def route(self, call: Call) -> Route:
-        for route in self.config.routes:
-            if route.token.text == call.token.text:
-                return route
-        known = [route.token.text for route in self.config.routes]
-        raise DecoderError(f"{self.config.name} answers {known}, not {call.token.text!r} (call {call.id!r})")
 
     def forward(self, links: LinkBatch, inputs: PoseInputs) -> PoseOutputs:
         return self.detect(*split_links(links, inputs.calls, inputs.slots), inputs)

@@ -15,6 +15,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from superlink.decoders.strict import misfit
 from superlink.decoders.unipose.config import UniPoseConfig
 from superlink.decoders.unipose.decoder import UniPoseDecoder
 from superlink.router.errors import ModelError
@@ -160,10 +161,7 @@ def load_published(decoder: UniPoseDecoder, state: StateDict, *, prefix: str = "
                 raise ModelError(f"{name} is one of the copies of a shared head, but differs from the others")
             found[target] = rows
     if missing or unknown or shapes:
-        raise ModelError(
-            f"these weights do not fit the configuration of {decoder.config.name}: "
-            f"missing {missing or 'nothing'}, unknown {unknown or 'nothing'}, shapes {shapes or 'all right'}"
-        )
+        raise misfit(decoder.config.name, missing, unknown, shapes)
     decoder.load_state_dict(found)
 
 
