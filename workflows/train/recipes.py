@@ -83,7 +83,7 @@ def shapes_tiny() -> TrainConfig:
                 warmup=50, floor=0.6, image_side=128,
             ),
             Stage(
-                name="joint-224", steps=3000, mixture=(pictures(224), words(4.0)), lr=2.5e-4, warmup=20,
+                name="joint-224", steps=2700, mixture=(pictures(224), words(4.0)), lr=2.5e-4, warmup=20,
                 floor=0.02,
             ),
         ),
