@@ -86,6 +86,10 @@ def shapes_tiny() -> TrainConfig:
                 name="joint-224", steps=2700, mixture=(pictures(224), words(4.0)), lr=2.5e-4, warmup=20,
                 floor=0.02,
             ),
+            Stage(
+                name="polish", steps=800, mixture=(pictures(224), words()), lr=2e-4, warmup=20, floor=0.02,
+                global_batch=16,
+            ),
         ),
         global_batch=40,  # many small steps: classes are learned by the step more than by the picture
         micro_batch=8,
