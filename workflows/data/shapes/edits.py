@@ -27,6 +27,8 @@ class Edit:
     after: Scene
     instruction: str
     region: NDArray[np.bool_]  # (H, W) where the drawing may differ
+    item: SceneObject | None = None  # of `before`; the new one of `after` for "add"; None for the background
+    color: str = ""  # new colour of the object or the background
 
 
 def sample_edit(scene: Scene, rng: Generator, kind: EditKind | None = None) -> Edit | None:
@@ -61,7 +63,7 @@ def _recolor(scene: Scene, item: SceneObject, rng: Generator) -> Edit | None:
     figures = tuple(changed if f is figure else f for f in scene.figures)
     thing = named(item)
     forms = (f"Make the {thing} {color}.", f"Paint the {thing} {color}.", f"Turn the {thing} {color}.")
-    return _edit("recolor", scene, figures, _pick(rng, forms), item)
+    return _edit("recolor", scene, figures, _pick(rng, forms), item, color)
 
 
 def _remove(scene: Scene, item: SceneObject, rng: Generator) -> Edit:
@@ -82,7 +84,8 @@ def _add(scene: Scene, rng: Generator) -> Edit | None:
     where = f" at the {corner}" if corner else " in the middle"
     thing = article(named(new))
     forms = (f"Add {thing}{where}.", f"Draw {thing}{where}.", f"Put {thing}{where}.")
-    return Edit(kind="add", before=scene, after=after, instruction=_pick(rng, forms), region=_around(new))
+    instruction = _pick(rng, forms)
+    return Edit(kind="add", before=scene, after=after, instruction=instruction, region=_around(new), item=new)
 
 
 def _background(scene: Scene, rng: Generator) -> Edit | None:
@@ -98,15 +101,32 @@ def _background(scene: Scene, rng: Generator) -> Edit | None:
     forms = (f"Make the background {color}.", f"Change the background to {color}.")
     everywhere = np.ones(scene.size, dtype=np.bool_)
     return Edit(
-        kind="background", before=scene, after=after, instruction=_pick(rng, forms), region=everywhere
+        kind="background",
+        before=scene,
+        after=after,
+        instruction=_pick(rng, forms),
+        region=everywhere,
+        color=color,
     )
 
 
 def _edit(
-    kind: EditKind, before: Scene, figures: tuple[Figure, ...], instruction: str, item: SceneObject
+    kind: EditKind,
+    before: Scene,
+    figures: tuple[Figure, ...],
+    instruction: str,
+    item: SceneObject,
+    color: str = "",
 ) -> Edit:
-    after = before.with_figures(figures)
-    return Edit(kind=kind, before=before, after=after, instruction=instruction, region=_around(item))
+    return Edit(
+        kind=kind,
+        before=before,
+        after=before.with_figures(figures),
+        instruction=instruction,
+        region=_around(item),
+        item=item,
+        color=color,
+    )
 
 
 def _around(item: SceneObject) -> NDArray[np.bool_]:
