@@ -86,7 +86,7 @@ def changed(rng: Random, world: World) -> Change | None:
     kind = rng.choices(_KINDS, _ODDS)[0]
     for _ in range(_TRIES):
         fresh = world.another(rng, objects=(1, _MOST_OBJECTS), clean=True, least=_LEAST_SIZE)
-        found = sample_edit(fresh.scene, numbers(rng), kind)
+        found = sample_edit(fresh.scene, numbers(rng), kind, config=fresh.config)
         change = None if found is None else _worded(rng, fresh, found)
         if change is not None:
             return change

@@ -7,7 +7,9 @@ from random import Random
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy.ndimage import binary_dilation
 
 from superlink.router.messages import ImageArray
 from superlink.workflows.data.shapes import SceneObject
@@ -15,20 +17,17 @@ from superlink.workflows.data.shapes import SceneObject
 Mark = Literal["circle", "box", "arrow", "mask"]
 MARKS: tuple[Mark, ...] = ("circle", "box", "arrow", "mask")
 _INKS = ((255, 0, 0), (0, 220, 0), (0, 80, 255), (255, 0, 255), (255, 220, 0), (0, 0, 0))
-_WASH = 0.55  # how much of a painted area is ink
+_WASH = 0.2  # how much of a painted area is ink: its own colour can still be told
 
 
 def marked(rng: Random, image: ImageArray, item: SceneObject, mark: Mark) -> ImageArray:
     """A copy of the picture (H, W, 3) with one object marked; circles are drawn by hand half of the time."""
     ink = max(rng.sample(_INKS, 3), key=lambda one: math.dist(one, item.figure.rgb))
+    width = max(2, round(0.012 * max(image.shape[:2])))
     if mark == "mask":
-        washed = image.copy()
-        area = washed[item.mask].astype(np.float32)
-        washed[item.mask] = (area + _WASH * (np.asarray(ink, np.float32) - area)).astype(np.uint8)
-        return washed
+        return _painted_over(image, item, np.asarray(ink, np.uint8), width)
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
-    width = max(2, round(0.012 * max(image.shape[:2])))
     x0, y0, x1, y1 = item.box
     gap = 2.0 + width
     if mark == "box":
@@ -38,6 +37,15 @@ def marked(rng: Random, image: ImageArray, item: SceneObject, mark: Mark) -> Ima
     else:
         _arrow(rng, draw, item, ink, width, image.shape[:2])
     return np.asarray(canvas)
+
+
+def _painted_over(image: ImageArray, item: SceneObject, ink: NDArray[np.uint8], width: int) -> ImageArray:
+    """The object under a thin wash, with a line around it."""
+    painted = image.copy()
+    area = painted[item.mask].astype(np.float32)
+    painted[item.mask] = (area + _WASH * (ink - area)).astype(np.uint8)
+    painted[binary_dilation(item.mask, iterations=width) & ~item.mask] = ink
+    return painted
 
 
 def _loop(rng: Random, item: SceneObject, gap: float) -> list[tuple[float, float]]:

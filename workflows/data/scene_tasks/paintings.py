@@ -93,7 +93,7 @@ def _one(rng: Random, side: int) -> Painting:
         reach = rng.uniform(0.26, 0.38)
         row, column = place.split(" ")
         x, y = 0.26 if column == "left" else 0.74, 0.26 if row == "top" else 0.74
-    drift = 0.0 if place == "center" else max(0.0, min(0.08, 0.47 - reach / 2))
+    drift = 0.0 if place == "center" else max(0.0, min(0.03 if place else 0.08, 0.47 - reach / 2))
     spot = (x + rng.uniform(-drift, drift), y + rng.uniform(-drift, drift), reach)
     page = _page(rng, (color,))
     words = f"{article(phrase.name)} {phrase.name}{where}{_on(page)}"
@@ -131,7 +131,7 @@ def _two(rng: Random, side: int) -> Painting:
 def _several(rng: Random, side: int) -> Painting:
     shape, color = _kind(rng)
     count = rng.choice((2, 3))
-    size = rng.uniform(0.24, 0.29)
+    size = rng.uniform(0.20, 0.24)
     places = rng.sample([(x, y) for x in (0.2, 0.5, 0.8) for y in (0.2, 0.5, 0.8)], count)
     spots = [(x + rng.uniform(-0.03, 0.03), y + rng.uniform(-0.03, 0.03), size) for x, y in places]
     noun = plural(shape)

@@ -13,7 +13,7 @@ from superlink.workflows.data.shapes.backgrounds import Background
 from superlink.workflows.data.shapes.colors import COLOR_NAMES, lab_distance, sample_color
 from superlink.workflows.data.shapes.figures import SHAPES, Figure
 from superlink.workflows.data.shapes.language import article, named
-from superlink.workflows.data.shapes.layout import added_figure
+from superlink.workflows.data.shapes.layout import SceneConfig, added_figure
 from superlink.workflows.data.shapes.scene import Scene, SceneObject
 
 EditKind = Literal["recolor", "remove", "add", "background"]
@@ -31,13 +31,18 @@ class Edit:
     color: str = ""  # new colour of the object or the background
 
 
-def sample_edit(scene: Scene, rng: Generator, kind: EditKind | None = None) -> Edit | None:
-    """An edit of `kind` (default: any) whose referent is one object; None where there is none."""
+def sample_edit(
+    scene: Scene, rng: Generator, kind: EditKind | None = None, *, config: SceneConfig | None = None
+) -> Edit | None:
+    """An edit of `kind` (default: any) whose referent is one object; None where there is none.
+
+    `config` says how small and large an added object may be.
+    """
     kind = kind or EDIT_KINDS[int(rng.integers(len(EDIT_KINDS)))]
     if kind == "background":
         return _background(scene, rng)
     if kind == "add":
-        return _add(scene, rng)
+        return _add(scene, rng, config)
     single = [item for item in scene.objects if len(scene.select(item.shape, item.color)) == 1]
     if not single:
         return None
@@ -73,9 +78,11 @@ def _remove(scene: Scene, item: SceneObject, rng: Generator) -> Edit:
     return _edit("remove", scene, figures, _pick(rng, forms), item)
 
 
-def _add(scene: Scene, rng: Generator) -> Edit | None:
+def _add(scene: Scene, rng: Generator, config: SceneConfig | None) -> Edit | None:
     shape, color = _pick(rng, SHAPES), _pick(rng, COLOR_NAMES)
-    figure = added_figure(rng, scene.figures, scene.background, scene.rasterizer, scene.size, shape, color)
+    figure = added_figure(
+        rng, scene.figures, scene.background, scene.rasterizer, scene.size, shape, color, config
+    )
     if figure is None:
         return None
     after = scene.with_figures((*scene.figures, figure))
