@@ -111,7 +111,7 @@ def _without_long_lines(front: Flags) -> Flags:
     for index, (rows, columns) in enumerate(find_objects(numbered)):
         if rows.stop - rows.start > 0.7 * height or columns.stop - columns.start > 0.7 * width:
             long = numbered == index + 1
-            kept[long] = binary_opening(long, np.ones((2, 2)))[long]
+            kept[long] = binary_opening(long, np.ones((2, 2), dtype=np.bool_))[long]
     return kept
 
 

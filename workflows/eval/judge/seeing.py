@@ -30,7 +30,7 @@ from superlink.workflows.eval.judge.regions import (
 )
 from superlink.workflows.eval.judge.silhouettes import Coverage, ShapeScore, shape_of
 
-RECOGNISED = 0.72  # least intersection over union with an ideal shape
+RECOGNISED = 0.78  # least intersection over union with an ideal shape
 PERSON = 0.45  # people stand in many ways
 _OUTLINE = 0.07  # of the size: a thinner line around background is an edge, not the thing
 
