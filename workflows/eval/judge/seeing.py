@@ -31,7 +31,8 @@ from superlink.workflows.eval.judge.regions import (
 from superlink.workflows.eval.judge.silhouettes import Coverage, ShapeScore, shape_of
 
 RECOGNISED = 0.78  # least intersection over union with an ideal shape
-PERSON = 0.45  # people stand in many ways
+PERSON = 0.46  # people stand in many ways
+_UPRIGHT = 1.1  # least height of a person, in widths
 _OUTLINE = 0.07  # of the size: a thinner line around background is an edge, not the thing
 
 
@@ -50,7 +51,10 @@ class Seen:
     @property
     def is_recognised(self) -> bool:
         """Whether the shape is drawn well enough to bear its name."""
-        return self.score >= (PERSON if self.shape == "person" else RECOGNISED)
+        if self.shape != "person":
+            return self.score >= RECOGNISED
+        rows, columns = np.nonzero(self.mask)
+        return bool(self.score >= PERSON and np.ptp(rows) >= _UPRIGHT * np.ptp(columns))
 
     @property
     def area(self) -> int:
