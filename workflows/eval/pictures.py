@@ -65,6 +65,12 @@ def names_seen(pixels: Pixels) -> list[str]:
     return [seen.name for seen in see(pixels) if seen.is_recognised]
 
 
+def names_asked(reference: Pixels) -> list[str]:
+    """The names of everything in a reference picture; empty where the judge does not recognise all of it."""
+    found = see(reference)
+    return [seen.name for seen in found] if all(seen.is_recognised for seen in found) else []
+
+
 def shows(made: Pixels | None, asked: Sequence[str]) -> bool:
     """Whether a picture shows every asked thing, each as often as it was asked for; more is no fault."""
     return made is not None and not Counter(asked) - Counter(names_seen(made))
@@ -75,7 +81,7 @@ def generation(made: Sequence[Pixels | None], asked: Sequence[Sequence[str]]) ->
 
     Args:
         made: what came, None where nothing did.
-        asked: for each picture the names of its things, as "red circle".
+        asked: for each picture the names of its things, as "red circle"; one without names is left out.
 
     Raises:
         ValueError: another number of pictures came than was asked for.

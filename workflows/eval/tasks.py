@@ -17,7 +17,7 @@ from superlink.workflows.data.samples import Dataset, Sample, iterate
 from superlink.workflows.eval.answering import Answer, Progress, answered, question_of
 from superlink.workflows.eval.interactive import interactive, kind_of
 from superlink.workflows.eval.language import answers, captions
-from superlink.workflows.eval.pictures import EditKind, asked_edit, edits, generation, names_seen
+from superlink.workflows.eval.pictures import EditKind, asked_edit, edits, generation, names_asked
 from superlink.workflows.eval.poses import poses
 from superlink.workflows.eval.report import Metric
 
@@ -128,7 +128,7 @@ def _interactive(results: Sequence[Answered]) -> list[Metric]:
 
 
 def _generation(results: Sequence[Answered]) -> list[Metric]:
-    asked = [names_seen(one.target(Picture).pixels) for one in results]
+    asked = [names_asked(one.target(Picture).pixels) for one in results]
     return generation([one.pixels for one in results], asked)
 
 

@@ -124,9 +124,14 @@ def test_things_that_touch_are_seen_apart() -> None:
     assert {one.name for one in seen} == {"green square", "red triangle"}
 
 
-def test_what_has_no_shape_of_the_world_is_not_recognised() -> None:
-    bow = [(20.0, 30.0), (110.0, 90.0), (110.0, 40.0), (20.0, 100.0)]
-    assert not any(seen.is_recognised for seen in see(drawn(("red", bow))))
+HOOK = [(20.0, 20.0), (42.0, 20.0), (42.0, 88.0), (110.0, 88.0), (110.0, 110.0), (20.0, 110.0)]
+BAR = [(10.0, 50.0), (118.0, 50.0), (118.0, 66.0), (10.0, 66.0)]
+
+
+@pytest.mark.parametrize("corners", [HOOK, BAR])
+def test_what_has_no_shape_of_the_world_is_not_recognised(corners: list[tuple[float, float]]) -> None:
+    (seen,) = see(drawn(("red", corners)))
+    assert (seen.color, seen.is_recognised) == ("red", False)
 
 
 def test_an_empty_page_shows_nothing_and_has_a_colour() -> None:

@@ -22,7 +22,7 @@ def people(rng: np.random.Generator, count: int, names: tuple[str, ...] = ("pers
     xyv[..., :2] = low + rng.uniform(0, (SIDE / 2, SIDE), (count, 17, 2))
     xyv[..., 2] = rng.choice([0, 1, 2], p=[0.1, 0.2, 0.7], size=(count, 17))
     corner = low[:, 0]
-    opposite = corner + (SIDE / 2, SIDE)
+    opposite = corner + np.array([SIDE / 2, SIDE])
     return Keypoints(
         xyv=xyv,
         keypoint_names=KEYPOINT_NAMES,
