@@ -32,7 +32,7 @@ from superlink.workflows.eval.judge.silhouettes import Coverage, ShapeScore, sha
 
 RECOGNISED = 0.78  # least intersection over union with an ideal shape
 PERSON = 0.46  # people stand in many ways
-_UPRIGHT = 1.1  # least height of a person, in widths
+_UPRIGHT = 1.0  # a person is higher than this many widths
 _OUTLINE = 0.07  # of the size: a thinner line around background is an edge, not the thing
 
 
@@ -54,7 +54,7 @@ class Seen:
         if self.shape != "person":
             return self.score >= RECOGNISED
         rows, columns = np.nonzero(self.mask)
-        return bool(self.score >= PERSON and np.ptp(rows) >= _UPRIGHT * np.ptp(columns))
+        return bool(self.score >= PERSON and np.ptp(rows) > _UPRIGHT * np.ptp(columns))
 
     @property
     def area(self) -> int:
