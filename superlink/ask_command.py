@@ -6,13 +6,14 @@ import gc
 import json as json_format
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from superlink.agents.embedded import embedded_models, model_folder
+from superlink.agents.options import shared_options
 from superlink.agents.pictures import SourcePicture, read_picture
 from superlink.router.errors import InputError
 from superlink.router.messages import Prompt
@@ -37,6 +38,7 @@ class Question:
     engine: str = "local"
     prompts: tuple[Prompt, ...] = ()
     threshold: float | None = None
+    options: Mapping[str, object] = field(default_factory=dict)  # of every decoder that has them
     seed: int = 0
     max_new_tokens: int | None = None
 
@@ -157,9 +159,8 @@ def print_text(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
         console.print(Text(line))
     for failure in answer.failures:
         console.print(Text(f"  {failure.call_id} failed: {failure.error}", "red"))
-    for what in ("drawn", "json"):
-        if what in saved:
-            console.print(Text(f"  {what}: {saved[what]}", "green"))
+    for what, path in saved.items():
+        console.print(Text(f"  {what}: {path}", "green"))
 
 
 def describe(turn: Turn) -> Iterator[str]:
@@ -210,6 +211,7 @@ def _ask(system: System, question: Question, pictures: Sequence[SourcePicture], 
             question.instruction,
             image=list(pictures),
             prompts=question.prompts,
+            options=shared_options(question.options, system.decoders),
             threshold=question.threshold,
             seed=question.seed,
             max_new_tokens=question.max_new_tokens,
