@@ -6,9 +6,12 @@ Names are checked before anything runs; values are the business of the decoder t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from superlink.decoders.contract import DecoderConfig
 from superlink.router.errors import InputError
+
+if TYPE_CHECKING:
+    from superlink.decoders.contract import DecoderConfig
 
 # By the name of a decoder: {"stable_diffusion": {"steps": 20}}.
 DecoderOptions = Mapping[str, Mapping[str, object]]

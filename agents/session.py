@@ -77,8 +77,8 @@ class Session:
         return self._state.pictures.get(self._state.current)
 
     @property
-    def regions(self) -> int:
-        """How many regions were given so far; the next one is called by the number after it."""
+    def region_count(self) -> int:
+        """How many prompts were given so far: the next one is called by the number after it."""
         return len(self._state.prompt_pictures)
 
     def artifact(self, name: str) -> Artifact:

@@ -32,7 +32,7 @@ EMPTY: dict[str, Any] = {"text": "", "failures": [], "artifacts": [], "timings":
 class Question:
     """One instruction for a number of pictures."""
 
-    images: tuple[str, ...]  # paths
+    images: tuple[str, ...]  # paths; none for a question about no picture
     instruction: str
     model: str = "tiny"
     engine: str = "local"
@@ -44,7 +44,7 @@ class Question:
 
 
 def run(question: Question, *, json: bool, out: Path | None) -> int:
-    """Answer for every picture, in order.
+    """Answer for every picture, in order; once, where there is none.
 
     Returns:
         How many pictures could not be used or had a decoder that failed.
@@ -57,6 +57,11 @@ def run(question: Question, *, json: bool, out: Path | None) -> int:
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"--out {str(out)!r} is a file; name a folder")
     show = print_json if json else print_text
+    if not question.images:
+        turn = _ask_about_nothing(question)
+        saved = {} if out is None or turn.error else turn.save(out)
+        show("", turn, saved)
+        return int(bool(turn.error or turn.failures))
     stems = [] if out is None else _stems(question.images, out)
     many = len(question.images) > BATCH
     system: System | None = None
@@ -149,7 +154,8 @@ def print_text(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     error = answer if isinstance(answer, str) else answer.error
-    console.print(Text(name, style="bold"))
+    if name:
+        console.print(Text(name, style="bold"))
     if error:
         sys.stdout.flush()
         Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"superlink: error: {error}", "red"))
@@ -205,17 +211,25 @@ def _read(name: str) -> SourcePicture | InputError:
         return error
 
 
+def _ask_about_nothing(question: Question) -> Turn:
+    system = open_system(question.model, question.engine)
+    (turn,) = _ask(system, question, (), quiet=False)
+    return turn
+
+
 def _ask(system: System, question: Question, pictures: Sequence[SourcePicture], *, quiet: bool) -> list[Turn]:
+    """A turn for every picture; without any, one turn."""
+    said: dict[str, Any] = {
+        "prompts": question.prompts,
+        "options": shared_options(question.options, system.decoders),
+        "threshold": question.threshold,
+        "seed": question.seed,
+        "max_new_tokens": question.max_new_tokens,
+    }
     with waiting("asking", quiet=quiet):
-        return system.ask(
-            question.instruction,
-            image=list(pictures),
-            prompts=question.prompts,
-            options=shared_options(question.options, system.decoders),
-            threshold=question.threshold,
-            seed=question.seed,
-            max_new_tokens=question.max_new_tokens,
-        )
+        if not pictures:
+            return system.ask([question.instruction], **said)
+        return system.ask(question.instruction, image=list(pictures), **said)
 
 
 def _stems(names: Sequence[str], out: Path) -> list[str]:

@@ -94,7 +94,7 @@ class _Chat:
             raise InputError("a click or a box needs a picture to lie on; /image PATH gives one")
         prompt_mask(prompt, picture.size)
         self.next_prompts.append(prompt)
-        self.tell(f"the next question calls it region{self.session.regions + len(self.next_prompts)}")
+        self.tell(f"the next question calls it region{self.session.region_count + len(self.next_prompts)}")
 
     def save(self, folder: Path) -> None:
         if not self.session.turns:
@@ -106,18 +106,21 @@ class _Chat:
 
     def ask(self, text: str) -> bool:
         """Ask and print; False = a decoder failed."""
+        # Said for one question alone, also where it cannot be asked.
+        prompts, self.next_prompts = self.next_prompts, []
+        refs, self.next_refs = self.next_refs, []
         with waiting("asking"):
             turn = self.session.ask(
                 text,
                 image=self.next_picture,
-                prompts=self.next_prompts,
-                refs=self.next_refs,
+                prompts=prompts,
+                refs=refs,
                 options=self.options,
                 threshold=self.threshold,
                 seed=self.seed,
                 max_new_tokens=self.max_new_tokens,
             )
-        self.next_picture, self.next_prompts, self.next_refs = None, [], []
+        self.next_picture = None
         show = print_json if self.json else print_text
         show("" if turn.image is None else turn.image.name, turn, {})
         return not turn.failures

@@ -167,6 +167,9 @@ def ask(
         list[str] | None,
         typer.Option("--box", metavar="X0,Y0,X1,Y1", help="A rectangle, numbered after the clicks."),
     ] = None,
+    no_image: Annotated[
+        bool, typer.Option("--no-image", help="Ask about no picture, for example to have one painted.")
+    ] = False,
     threshold: Threshold = None,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -184,7 +187,9 @@ def ask(
     from superlink.ask_command import Question, run
 
     *images, instruction = arguments
-    if not images:
+    if no_image and images:
+        raise typer.BadParameter(f"with --no-image there is an instruction alone, got {images[0]!r} too")
+    if not images and not no_image:
         raise typer.BadParameter(
             f"name at least one picture and then the instruction, got only {instruction!r}",
             param_hint="IMAGE... INSTRUCTION",
