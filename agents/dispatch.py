@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from superlink.agents.options import DecoderOptions
 from superlink.agents.pictures import picture_id
-from superlink.agents.regions import Region, prompted_inputs
+from superlink.agents.regions import Region, prompted_inputs, region_of
 from superlink.decoders.artifacts import Artifact, Picture
 from superlink.decoders.contract import Call, DecoderConfig, Failure, Outcome, Result, Route
 from superlink.router.errors import InputError, SuperlinkError
@@ -244,7 +244,7 @@ def _prompted(task: Task, group: _Group) -> bool:
         bool(task.regions)
         and group.config is not None
         and group.config.promptable
-        and any(link.phrase in task.regions for link in group.links)
+        and any(region_of(link.phrase, task.regions) is not None for link in group.links)
     )
 
 
@@ -252,7 +252,7 @@ def _unprompted(task: Task, group: _Group) -> list[SuperLink]:
     """The links that another decoder answers first, where the route says so."""
     if not _prompted(task, group):
         return group.links
-    return [link for link in group.links if link.phrase not in task.regions]
+    return [link for link in group.links if region_of(link.phrase, task.regions) is None]
 
 
 def _call(task: Task, group: _Group, *, inputs: tuple[Artifact, ...]) -> Call:

@@ -58,6 +58,12 @@ def region_input(prompt: Prompt, name: str, size: tuple[int, int]) -> Region:
     return Masks(masks=mask[None], xyxy=tight_boxes(mask[None]), **row, names=(name,), size=size)
 
 
+def region_of(phrase: str, regions: Mapping[str, Region]) -> Region | None:
+    """The region that a phrase names, called as it says: "region1", "Region 1"; None for other words."""
+    found = regions.get("".join(phrase.lower().split()))
+    return None if found is None else replace(found, names=(phrase,))
+
+
 def prompted_inputs(
     phrases: Sequence[str], regions: Mapping[str, Region], refs: Sequence[Artifact]
 ) -> tuple[Artifact, ...]:
@@ -69,11 +75,11 @@ def prompted_inputs(
     Raises:
         InputError: there are not as many items as regions.
     """
-    prompted = [name for name in dict.fromkeys(phrases) if name in regions]
+    found = {phrase: region_of(phrase, regions) for phrase in phrases}
+    prompted = {phrase: region for phrase, region in found.items() if region is not None}
     earlier = [one for one in refs if isinstance(one, Boxes | Masks)]
-    inputs: list[Artifact] = [regions[name] for name in prompted]
-    if not earlier or not all(phrase in regions for phrase in phrases):
-        return tuple(inputs)
+    if not earlier or len(prompted) < len(found):
+        return tuple(prompted.values())
     items = [one.select([row]) for one in earlier for row in range(len(one))]
     if len(items) != len(prompted):
         raise InputError(
@@ -82,8 +88,8 @@ def prompted_inputs(
         )
     return tuple(
         one
-        for name, old in zip(prompted, items, strict=True)
-        for one in _refined(regions[name], replace(old, names=(name,), labels=np.zeros(1, np.int64)))
+        for (phrase, region), old in zip(prompted.items(), items, strict=True)
+        for one in _refined(region, replace(old, names=(phrase,), labels=np.zeros(1, np.int64)))
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json as json_format
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -234,15 +235,21 @@ def _ask(system: System, question: Question, pictures: Sequence[SourcePicture], 
 
 def _stems(names: Sequence[str], out: Path) -> list[str]:
     """Names of output files, one a picture: its own name, numbered where it would overwrite another."""
-    inputs = {Path(name).resolve() for name in names}
+    place = out.resolve()
+    inputs = {path.name for path in (Path(name).resolve() for name in names) if path.parent == place}
     taken: set[str] = set()
     stems = []
     for name in names:
         stem = candidate = Path(name).stem or "picture"
         number = 1
-        while candidate.lower() in taken or (out / f"{candidate}-drawn.png").resolve() in inputs:
+        while candidate.lower() in taken or any(_is_output(one, candidate) for one in inputs):
             number += 1
             candidate = f"{stem}-{number}"
         taken.add(candidate.lower())
         stems.append(candidate)
     return stems
+
+
+def _is_output(name: str, stem: str) -> bool:
+    """Whether a turn saved as `stem` may write a file of that name."""
+    return re.fullmatch(rf"{re.escape(stem)}-(drawn|picture-\d+)\.png", name) is not None

@@ -116,6 +116,15 @@ def test_phrases_without_a_prompt_go_by_the_boxes_of_the_detector_first(family: 
     ]
 
 
+@pytest.mark.parametrize("said", ["region 1", "Region1"])
+def test_a_region_may_be_written_in_other_ways(family: Model, said: str) -> None:
+    system, engine = scripted(family, CUT.replace("region1", said))
+    turn = system.ask(f"Outline {said}.", image=scene(), prompts=[Point(3, 4)])
+    assert turn.masks.names == (said,)
+    assert [decoder for decoder, _ in engine.calls] == ["sam"]
+    assert [one.names for one in cutter(engine).inputs] == [(said,)]
+
+
 def test_regions_count_through_a_session_and_stay_with_their_picture(family: Model) -> None:
     again = "Here: <det>region1</det>[SEG], <det>region2</det>[SEG]."
     system, engine = scripted(family, CUT, again, again)

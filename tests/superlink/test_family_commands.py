@@ -46,6 +46,15 @@ def test_a_made_picture_is_written_and_its_path_and_size_are_told(
     assert json.loads((out / "scene-turn.json").read_text()) == line
 
 
+def test_a_made_picture_does_not_replace_the_one_that_is_edited(run_family: Run, tmp_path: Path) -> None:
+    first, second = save_scene(tmp_path / "scene-picture-1.png", 1), save_scene(tmp_path / "scene.png", 2)
+    before = first.read_bytes()
+    arguments = ("ask", str(first), str(second), "Make it green.", "--out", str(tmp_path))
+    assert run_family(*arguments, replies=[EDIT]).exit_code == 0
+    assert first.read_bytes() == before
+    assert (tmp_path / "scene-2-picture-1.png").exists()
+
+
 def test_options_are_for_the_decoders_that_take_them(run_family: Run, tmp_path: Path) -> None:
     options = ("--steps", "1", "--guidance", "2.5", "--size", "32x16")
     result = run_family("ask", "--no-image", "Paint a star.", "--json", *options, replies=[GEN])
