@@ -20,7 +20,7 @@ from superlink.router.prompts import prompt_mask
 
 Region = Boxes | Masks | Keypoints
 
-SCRIBBLE_CLICKS = 4  # a line counts as so many clicks, evenly along it
+SCRIBBLE_CLICKS = 4  # a line counts as at most so many clicks, evenly along it
 
 
 def region_names(messages: Sequence[Message], count: int) -> tuple[str, ...]:
@@ -102,12 +102,12 @@ def _refined(region: Region, old: Boxes | Masks) -> tuple[Artifact, ...]:
 
 
 def _along(points: Sequence[tuple[float, float]], count: int) -> list[tuple[float, float]]:
-    """`count` points evenly along a line, its ends left out; fewer where it has no length."""
+    """At most `count` of the points of a line, as evenly along it as they stand.
+
+    Only places where the pen was: straight lines between a few of them may leave the thing.
+    """
     corners = np.asarray(points, np.float64)
-    lengths = np.hypot(*np.diff(corners, axis=0).T)
-    if not lengths.sum():
-        return [(float(corners[0, 0]), float(corners[0, 1]))]
-    walked = np.concatenate([[0.0], lengths.cumsum()])
+    walked = np.concatenate([[0.0], np.hypot(*np.diff(corners, axis=0).T).cumsum()])
     at = walked[-1] * (np.arange(count) + 0.5) / count
-    columns, lines = (np.interp(at, walked, corners[:, axis]) for axis in (0, 1))
-    return [(float(x), float(y)) for x, y in zip(columns, lines, strict=True)]
+    nearest = np.abs(walked[None] - at[:, None]).argmin(1)
+    return [points[row] for row in dict.fromkeys(nearest.tolist())]

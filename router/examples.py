@@ -33,7 +33,7 @@ def example_rounds(examples: Sequence[tuple[ImageArray, Prompt]], *, first: int 
             raise InputError(f"example {number + 1}: {error}") from error
         name = f"region{first + number}"
         messages += [
-            Message(role="user", text=f"An example: {name}.", images=(image,), prompts=(prompt,)),
-            Message(role="assistant", text=f"I see {name}."),
+            Message(role="user", text=f"This is an example: {name}.", images=(image,), prompts=(prompt,)),
+            Message(role="assistant", text="I see."),
         ]
     return tuple(messages)

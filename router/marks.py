@@ -21,13 +21,11 @@ from superlink.router.prompts import prompt_mask
 MarkStyle = Literal["circle", "arrow", "box", "mask"]
 STYLES: tuple[MarkStyle, ...] = ("circle", "arrow", "box", "mask")
 
-LINE_WIDTH = 0.01  # of the picture's longer side
-ARROW_LENGTH = 0.2  # of the picture's shorter side
-_HEAD = 0.4  # of the arrow's length
-_SPREAD = math.radians(25)  # between the arrow's shaft and the sides of its head
-
-# A dark rim below the colour: red on red would not be seen.
-_RIM = (0, 0, 0)
+LINE_WIDTH = 0.012  # of the picture's longer side, as are the arrows
+ARROW_LENGTH = 0.18
+WASH = 0.2  # how much of a painted area is ink: its own colour can still be told
+_BARB = 0.35  # of the arrow's length
+_SPREAD = 0.5  # radians between the arrow's shaft and its barbs
 
 
 def draw_marks(
@@ -35,15 +33,15 @@ def draw_marks(
     prompts: Sequence[Prompt],
     *,
     style: MarkStyle = "circle",
-    color: str = "#e6194b",
+    color: str = "red",
 ) -> ImageArray:
     """A copy of a picture with a mark for every prompt.
 
     Args:
         image: (H, W, 3) RGB.
         prompts: in pixels of the picture.
-        style: "circle" = an ellipse around what is meant; "arrow" = its tip in the middle of it;
-            "box" = the rectangle around it; "mask" = its outline.
+        style: "circle" = an ellipse around what is meant; "arrow" = one whose tip lies on it;
+            "box" = a rectangle around it; "mask" = its outline, with a thin wash inside.
         color: as Pillow reads it: "red", "#e6194b".
 
     Returns:
@@ -59,36 +57,37 @@ def draw_marks(
     except ValueError as error:
         raise InputError(f"{color!r} is no colour; say one like 'red' or '#e6194b'") from error
     height, width = image.shape[:2]
-    line = max(1, round(LINE_WIDTH * max(height, width)))
-    marked = Image.fromarray(image)
+    line = max(2, round(LINE_WIDTH * max(height, width)))
+    marked = image.copy()
     for prompt in prompts:
         mask = prompt_mask(prompt, (height, width))
         if style == "mask":
-            marked = _outlined(marked, mask, ink, line)
+            area = marked[mask].astype(np.float32)
+            marked[mask] = (area + WASH * (np.asarray(ink, np.float32) - area)).astype(np.uint8)
+            marked[_grown(mask, line) & ~mask] = ink
         else:
-            brush = ImageDraw.Draw(marked)
-            for paint, thickness in ((_RIM, line + 2), (ink, line)):
-                _draw(brush, style, mask, paint, thickness)
-    return np.array(marked, dtype=np.uint8)
+            canvas = Image.fromarray(marked)
+            _draw(ImageDraw.Draw(canvas), style, mask, ink, line)
+            marked = np.array(canvas, dtype=np.uint8)
+    return marked
 
 
 def _draw(
     brush: ImageDraw.ImageDraw, style: MarkStyle, mask: NDArray[np.bool_], ink: tuple[int, ...], line: int
 ) -> None:
+    """A mark around the mask, with a gap so that what is meant can be seen."""
     lines, columns = np.nonzero(mask)
-    left, right = float(columns.min()), float(columns.max())
-    top, bottom = float(lines.min()), float(lines.max())
-    middle, half = ((left + right) / 2, (top + bottom) / 2), ((right - left) / 2, (bottom - top) / 2)
+    left, right = float(columns.min()), float(columns.max()) + 1
+    top, bottom = float(lines.min()), float(lines.max()) + 1
+    x, y, gap = (left + right) / 2, (top + bottom) / 2, 2.0 + line
     if style == "box":
-        brush.rectangle((left, top, right, bottom), outline=ink, width=line)
+        brush.rectangle((left - gap, top - gap, right + gap, bottom + gap), outline=ink, width=line)
     elif style == "circle":
-        # An ellipse through the corners of a box is larger than it by the square root of two.
-        x, y = (side * math.sqrt(2) + line for side in half)
-        corners = (middle[0] - x, middle[1] - y, middle[0] + x, middle[1] + y)
-        brush.ellipse(corners, outline=ink, width=line)
+        across, down = 0.6 * (right - left) + gap, 0.6 * (bottom - top) + gap
+        brush.ellipse((x - across, y - down, x + across, y + down), outline=ink, width=line)
     else:
         # The pixel of the mask nearest to its middle: that of a ring is not on the ring.
-        nearest = int(np.argmin(np.hypot(columns - middle[0], lines - middle[1])))
+        nearest = int(np.argmin(np.hypot(columns + 0.5 - x, lines + 0.5 - y)))
         tip = (float(columns[nearest]), float(lines[nearest]))
         _arrow(brush, tip, (mask.shape[0], mask.shape[1]), ink, line)
 
@@ -100,35 +99,22 @@ def _arrow(
     ink: tuple[int, ...],
     line: int,
 ) -> None:
-    """An arrow that comes from the middle of the picture's farther side, so that it lies on the picture."""
+    """An arrow that comes from the middle of the picture, where there is room for it."""
     height, width = size
-    length = ARROW_LENGTH * min(size)
-    direction = math.atan2(1 if tip[1] < height / 2 else -1, 1 if tip[0] < width / 2 else -1)
-
-    def away(angle: float, far: float) -> tuple[float, float]:
-        return tip[0] + far * math.cos(angle), tip[1] + far * math.sin(angle)
-
-    brush.line((tip, away(direction, length)), fill=ink, width=line)
-    for side in (-_SPREAD, _SPREAD):
-        brush.line((tip, away(direction + side, _HEAD * length)), fill=ink, width=line)
-
-
-def _outlined(picture: Image.Image, mask: NDArray[np.bool_], ink: tuple[int, ...], line: int) -> Image.Image:
-    pixels = np.array(picture)
-    # The rim lies outside of the mask, the colour inside: what is meant stays what is enclosed.
-    pixels[_grown(mask, 1) & ~mask] = _RIM
-    pixels[mask & ~_grown(mask, -line)] = ink
-    return Image.fromarray(pixels)
+    length = ARROW_LENGTH * max(size)
+    direction = math.atan2(height / 2 - tip[1], width / 2 - tip[0])
+    for angle, far in ((0.0, length), (-_SPREAD, _BARB * length), (_SPREAD, _BARB * length)):
+        end = (tip[0] + far * math.cos(direction + angle), tip[1] + far * math.sin(direction + angle))
+        brush.line((tip, end), fill=ink, width=line)
 
 
 def _grown(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
-    """A mask with `steps` more pixels around it, or fewer; outside of the picture counts as neither."""
-    grown = mask if steps > 0 else ~mask
-    for _ in range(abs(steps)):
-        wider = grown.copy()
-        wider[1:] |= grown[:-1]
-        wider[:-1] |= grown[1:]
-        wider[:, 1:] |= grown[:, :-1]
-        wider[:, :-1] |= grown[:, 1:]
-        grown = wider
-    return grown if steps > 0 else ~grown
+    """A mask with all pixels within `steps` of it, along rows and columns."""
+    for _ in range(steps):
+        wider = mask.copy()
+        wider[1:] |= mask[:-1]
+        wider[:-1] |= mask[1:]
+        wider[:, 1:] |= mask[:, :-1]
+        wider[:, :-1] |= mask[:, 1:]
+        mask = wider
+    return mask

@@ -15,8 +15,8 @@ from tests.agents.tiny_model import router_config, scene, tokenizer
 def test_every_example_is_a_round_with_its_picture_and_its_region() -> None:
     rounds = example_rounds([(scene(), Point(3, 4)), (scene(seed=1), Point(5, 6))], first=3)
     assert [message.role for message in rounds] == ["user", "assistant"] * 2
-    assert ["region3" in message.text for message in rounds] == [True, True, False, False]
-    assert ["region4" in message.text for message in rounds] == [False, False, True, True]
+    assert ["region3" in message.text for message in rounds] == [True, False, False, False]
+    assert ["region4" in message.text for message in rounds] == [False, False, True, False]
     assert example_rounds([]) == ()
 
 
