@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 from superlink.router.errors import DataError, InputError
 from superlink.workflows.data.coco import ClassTask, CocoSamples
@@ -15,7 +14,7 @@ from superlink.workflows.data.coco_keypoints import KeypointSamples
 from superlink.workflows.data.edit_pairs import AFTER, BEFORE, EditSamples
 from superlink.workflows.data.llava import LlavaSamples
 from superlink.workflows.data.records import text_of
-from superlink.workflows.data.refcoco import ReferringTask, RefCocoSamples
+from superlink.workflows.data.refcoco import RefCocoSamples, ReferringTask
 from superlink.workflows.data.samples import Dataset
 
 Format = Literal["coco", "coco-keypoints", "refcoco", "llava", "edits"]
@@ -49,6 +48,7 @@ class DataFile:
     format: Format
     images: Path  # folder that its file names start from
     masks: bool = False  # its objects have outlines
+    most_keypoints: int = 68  # of one sample
 
 
 def recognise(
@@ -65,7 +65,7 @@ def recognise(
         InputError: no such path, or a folder in which no single file is meant.
         DataError: none of the known formats, or the pictures are nowhere.
     """
-    file = _file_of(Path(path))
+    file = _file_of(Path(path).absolute())  # workers may stand in another folder
     data, first = _opened(file)
     if as_format is None:
         found = _format_of(file, data, first)
@@ -74,7 +74,7 @@ def recognise(
     else:
         raise InputError(f"no format {as_format!r}; there are {', '.join(FORMATS)}")
     names = _picture_names(found, data, first)
-    folder = _folder_of(file, names) if images is None else Path(images)
+    folder = _folder_of(file, names) if images is None else Path(images).absolute()
     if not folder.is_dir():
         raise InputError(f"there is no folder {str(folder)!r} for the pictures of {file.name}")
     rows = data.get("annotations") if isinstance(data, dict) else None
@@ -102,29 +102,30 @@ def open_data(
             f"{data.path.name}: {data.format} needs a decoder for {' or '.join(needs)}; this model answers "
             f"{', '.join(sorted(answered)) or 'no routing token'}"
         )
-    read = partial(_READERS[data.format], data.path, data.images, skip_bad=skip_bad)
-    if data.format == "llava":
-        return read()
+    path, images = data.path, data.images
     if data.format == "coco":
-        classes: dict[ClassTask, str] = {"detect": "[DET]"} | ({"segment": "[SEG]"} if data.masks else {})
-        return read(seed=seed, tasks=_possible(data, classes, answered))
+        classes: list[tuple[ClassTask, str]] = [("detect", "[DET]"), ("segment", "[SEG]")]
+        tasks = _possible(data, classes, answered)
+        return CocoSamples(path, images, tasks=tasks, seed=seed, skip_bad=skip_bad)
     if data.format == "refcoco":
-        objects: dict[ReferringTask, str] = {"ground": "[GRD]"} | ({"segment": "[SEG]"} if data.masks else {})
-        return read(seed=seed, tasks=_possible(data, objects, answered))
-    return read(seed=seed)
+        objects: list[tuple[ReferringTask, str]] = [("ground", "[GRD]"), ("segment", "[SEG]")]
+        kinds = _possible(data, objects, answered)
+        return RefCocoSamples(path, images, tasks=kinds, seed=seed, skip_bad=skip_bad)
+    if data.format == "coco-keypoints":
+        return KeypointSamples(path, images, seed=seed, most_keypoints=data.most_keypoints, skip_bad=skip_bad)
+    if data.format == "llava":
+        return LlavaSamples(path, images, skip_bad=skip_bad)
+    return EditSamples(path, images, seed=seed, skip_bad=skip_bad)
 
 
-_READERS: Mapping[Format, Any] = {
-    "coco": CocoSamples,
-    "coco-keypoints": KeypointSamples,
-    "refcoco": RefCocoSamples,
-    "llava": LlavaSamples,
-    "edits": EditSamples,
-}
+Task = TypeVar("Task", bound=str)
 
 
-def _possible(data: DataFile, tasks: Mapping[Any, str], answered: Collection[str]) -> tuple[Any, ...]:
-    chosen = tuple(task for task, token in tasks.items() if token in answered)
+def _possible(
+    data: DataFile, tasks: Sequence[tuple[Task, str]], answered: Collection[str]
+) -> tuple[Task, ...]:
+    """Tasks whose token is answered; masks only where the file has outlines."""
+    chosen = tuple(task for task, token in tasks if token in answered and (data.masks or token != "[SEG]"))
     if not chosen:
         raise InputError(f"{data.path.name}: has no outlines, and masks are all that this model could learn")
     return chosen
@@ -203,7 +204,7 @@ def _picture_names(kind: Format, data: Any, first: Sequence[Mapping[str, Any]]) 
 def _folder_of(file: Path, names: Sequence[str]) -> Path:
     """The folder in or around the file's in which most of the pictures are."""
     here = file.parent
-    above = here.absolute().parent
+    above = here.parent
     inside = sorted(one for one in here.iterdir() if one.is_dir())
     beside = sorted(one for one in above.iterdir() if one.is_dir())
     if not names:

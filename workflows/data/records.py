@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,12 +55,12 @@ def _records(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
         except ValueError as error:
             raise DataError(f"{path}: is not JSON: {error}") from error
         for position, record in enumerate(records):
-            yield f"{path.name}, record {position}{_named(record)}", lambda record=record: record
+            yield f"{path.name}, record {position}{_named(record)}", partial(_given, record)
         return
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             where = f"{path.name}, line {number}"
-            yield where, lambda line=line, where=where: _parsed(line, where)
+            yield where, partial(_parsed, line, where)
 
 
 def text_of(path: Path) -> str:
@@ -70,6 +71,10 @@ def text_of(path: Path) -> str:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _given(record: Any) -> Any:
+    return record
 
 
 def _parsed(line: str, where: str) -> Any:

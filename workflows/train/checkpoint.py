@@ -1,8 +1,8 @@
 """Training state on disk, from which a run goes on exactly as if it had never stopped.
 
 What a step draws depends on seed and step alone (see `data` and `loop`), so weights, moments, averages,
-words and the number of steps done are the whole state. Files are safetensors and JSON, keyed by parameter names.
-A folder under its final name is complete: it is written beside and renamed.
+words and the number of steps done are the whole state. Files are safetensors and JSON, keyed by parameter
+names. A folder under its final name is complete: it is written beside and renamed.
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from superlink.decoders.contract import Call, DecoderConfig, Route
+from superlink.decoders.unipose import UniPoseConfig
+from superlink.decoders.unipose.inputs import check_call
 from superlink.router.encoding import encode
 from superlink.router.errors import DataError, InputError
 from superlink.workflows.data.checking import Report, check_data, open_checked
@@ -27,8 +30,15 @@ class Fits:
 
     def __call__(self, sample: Sample) -> None:
         """Raises DataError or InputError for a sample that cannot be used."""
-        plan_calls(sample, self._configs, self._tokens)
+        for planned in plan_calls(sample, self._configs, self._tokens):
+            config = self._configs[planned.decoder]
+            if isinstance(config, UniPoseConfig):
+                check_call(planned.call, _route(config, planned.call), config)
         encode([sample.conversation], self._tokenizer, self._router, training=True)
+
+
+def _route(config: DecoderConfig, call: Call) -> Route:
+    return next(route for route in config.routes if route.token == call.token)
 
 
 def checked(
@@ -45,6 +55,7 @@ def checked(
         DataError: no record of a file can be used.
     """
     fits = Fits(start)
+    files = [replace(file, most_keypoints=start.most_keypoints) for file in files]
     return [check_data(file, start.answered, fits, seed=seed, over=over) for file in files]
 
 

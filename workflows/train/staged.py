@@ -56,7 +56,7 @@ class Start:
         Raises:
             ModelError: no such model, or a damaged one.
         """
-        folder = model_folder(model)
+        folder = model_folder(model).absolute()  # workers may stand in another folder
         router, tokenizer, decoders = read_outline(folder)
         system = SavedSystem(folder=folder, name=name)
         return cls(system=system, router=router, tokenizer=tokenizer, decoders=decoders)
@@ -65,6 +65,12 @@ class Start:
     def answered(self) -> tuple[str, ...]:
         """Texts of the routing tokens that its decoders answer."""
         return tuple(route.token.text for config in self.decoders for route in config.routes)
+
+    @property
+    def most_keypoints(self) -> int:
+        """Keypoints that one call may ask for."""
+        limits = [config.max_keypoints for config in self.decoders if isinstance(config, UniPoseConfig)]
+        return min(limits, default=68)
 
     @property
     def scale(self) -> Scale:
@@ -115,7 +121,7 @@ def align(start: Start, data: Sequence[Source], *, samples: int, scale: Scale | 
 
 
 def tune(start: Start, data: Sequence[Source], *, samples: int, scale: Scale | None = None) -> TrainConfig:
-    """The whole language model learns instructions, with bridge and region encoder; arguments as for `align`."""
+    """Language model, bridge and region encoder learn instructions, in full; arguments as for `align`."""
     return _run("tune", start, data, samples, scale, trainable=("router.llm.*", *_bridge(start)))
 
 

@@ -64,7 +64,7 @@ def test_pictures_are_found_in_folders_around_the_file(place: str, tmp_path: Pat
 
 
 def test_a_path_that_means_nothing_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no data at '.*gone'"):
+    with pytest.raises(InputError, match=r"there is no data at '.*gone'"):
         recognise(tmp_path / "gone")
     with pytest.raises(InputError, match=r"holds no \.json or \.jsonl file"):
         recognise(tmp_path)
@@ -78,7 +78,7 @@ def test_a_path_that_means_nothing_is_an_error_that_says_what_to_do(tmp_path: Pa
     path.write_text(json.dumps({"image": "x.png", "conversations": []}))
     with pytest.raises(DataError, match=r"its pictures \('x\.png', \.\.\.\) are neither in .*--images"):
         recognise(path)
-    with pytest.raises(InputError, match="there is no folder '.*gone' for the pictures"):
+    with pytest.raises(InputError, match=r"there is no folder '.*gone' for the pictures"):
         recognise(path, images=tmp_path / "gone")
     with pytest.raises(InputError, match="no format 'voc'; there are coco, "):
         recognise(path, as_format="voc", images=tmp_path)
@@ -158,7 +158,7 @@ def test_samples_that_cannot_be_used_give_way_to_the_next(tmp_path: Path) -> Non
     assert len(samples) == 11
     sources = [samples[index].source for index in (0, 1, 2, 3, 10)]
     assert sources == [f"talk.jsonl, line {number}" for number in (1, 4, 4, 4, 1)]
-    with pytest.raises(DataError, match="none of 11 samples can be used; the last: .*line 12"):
+    with pytest.raises(DataError, match=r"none of 11 samples can be used; the last: .*line 12"):
         SkipsBad(open_data(data, ALL, skip_bad=True), range(10))[0]
     with pytest.raises(DataError, match="line 11"):
         open_checked(data, ALL)

@@ -91,5 +91,5 @@ def test_averages_belong_to_the_run(tmp_path: Path) -> None:
     assert loop.run(lambda: loop.step == 1) is False
     with pytest.raises(ModelError, match="average = "):
         start(replace(run, average=None), tmp_path)
-    with pytest.raises(InputError, match="no parameter matches 'decoders.unet"):
+    with pytest.raises(InputError, match=r"no parameter matches 'decoders\.unet"):
         start(replace(run, average=Average(globs=("decoders.unet.*",))), tmp_path / "other")

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
 import superlink
+from superlink.router.checkpoint import load_weights
 from superlink.router.errors import DataError, InputError
 from superlink.workflows.train.command import app
 from superlink.workflows.train.metrics import read_lines
+from superlink.workflows.train.recipes import RECIPES
+from superlink.workflows.train.staged import STAGED
 from tests.workflows.train.test_shapes import small_system
 
 SIDE = 64
@@ -68,7 +70,7 @@ def rewritten(path: Path, data: Any) -> Path:
     return path
 
 
-def called(model: Path, out: Path, *arguments: str | Path, recipe: str = "finetune") -> Result:
+def called(model: Path, out: Path, *arguments: str | Path, recipe: str = "finetune") -> Any:
     fixed = [recipe, "--model", str(model), "--out", str(out), "--local"]
     return CliRunner().invoke(app, [*fixed, *map(str, arguments)])
 
@@ -101,8 +103,6 @@ def test_losses_fall_on_four_pictures_seen_again_and_again(model: Path, boxes: P
 
 
 def test_adapters_leave_what_is_not_named_as_it_was(model: Path, boxes: Path, tmp_path: Path) -> None:
-    from superlink.router.checkpoint import load_weights
-
     result = called(
         model, tmp_path, "--data", boxes, "--steps", "2", "--batch", "2", "--lora", "2",
         "--trainable", "router.queries.*", "--lr", "1e-2",
@@ -182,9 +182,6 @@ def test_what_the_model_cannot_learn_is_said_before_anything_starts(
 
 
 def test_help_and_list_show_every_recipe() -> None:
-    from superlink.workflows.train.recipes import RECIPES
-    from superlink.workflows.train.staged import STAGED
-
     shown = CliRunner().invoke(app, ["--help"])
     listed = CliRunner().invoke(app, ["list"])
     assert shown.exit_code == listed.exit_code == 0

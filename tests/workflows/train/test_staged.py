@@ -12,10 +12,12 @@ import torch
 from superlink.decoders.diffusion.config import edit_routes, generation_routes
 from superlink.decoders.grounding_dino.config import perception_routes
 from superlink.decoders.unipose.config import pose_routes
-from superlink.router.errors import InputError
+from superlink.decoders.unipose import UniPoseConfig
+from superlink.router.errors import DataError, InputError
+from superlink.workflows.data.formats import recognise
 from superlink.workflows.train.collective import Alone
 from superlink.workflows.train.config import Lora, Source, TrainConfig
-from superlink.workflows.train.finetune import Changes, config_of
+from superlink.workflows.train.finetune import Changes, checked, config_of, sources_of
 from superlink.workflows.train.finetune_command import SUMMARIES
 from superlink.workflows.train.loop import TrainLoop
 from superlink.workflows.train.lora import add_adapters
@@ -26,6 +28,8 @@ from tests.decoders.diffusion.painters import small as small_painter
 from tests.decoders.diffusion.painters import small_editor
 from tests.decoders.grounding_dino.detectors import small as small_detector
 from tests.decoders.unipose.poses import small as small_unipose
+from tests.workflows.data.test_coco_keypoints import poses
+from tests.workflows.data.test_coco_keypoints import write as write_poses
 from tests.workflows.train.tiny_system import ToySamples, router_config, tokenizer
 
 DATA = (Source(name="toy", open=ToySamples),)
@@ -192,3 +196,21 @@ def test_a_staged_run_trains(start: Start, tmp_path: Path) -> None:
     loop = TrainLoop(config, tmp_path, collective=Alone(), device=torch.device("cpu"))
     assert loop.run()
     assert Start.of(tmp_path / "model").router == start.router
+
+
+def test_keypoints_that_a_model_does_not_know_are_bad_records(start: Start, tmp_path: Path) -> None:
+    path = write_poses(tmp_path, poses())
+    (fine,) = checked(start, [recognise(path)])
+    assert (fine.tasks, fine.bad) == ({"keypoints": 1}, ())
+    assert fine.data.most_keypoints == 20  # as the model's decoder has it
+    (unipose,) = (one for one in start.decoders if isinstance(one, UniPoseConfig))
+    narrow = replace(start, decoders=(replace(unipose, keypoint_names=("elbow",)),))
+    (report,) = checked(narrow, [recognise(path)])
+    assert not report.tasks
+    (reason,) = report.bad
+    assert reason.startswith("poses.json, image 5: ")
+    assert "it knows elbow" in reason
+    with pytest.raises(DataError, match=r"1 records cannot be used; the first: poses\.json, image 5"):
+        sources_of(narrow, [report])
+    with pytest.raises(DataError, match=r"poses\.json: no sample can be used; the first: poses"):
+        sources_of(narrow, [report], skip_bad=True)
