@@ -11,8 +11,8 @@ import torch
 
 from superlink.decoders.diffusion.config import edit_routes, generation_routes
 from superlink.decoders.grounding_dino.config import perception_routes
-from superlink.decoders.unipose.config import pose_routes
 from superlink.decoders.unipose import UniPoseConfig
+from superlink.decoders.unipose.config import pose_routes
 from superlink.router.errors import DataError, InputError
 from superlink.workflows.data.formats import recognise
 from superlink.workflows.train.collective import Alone
@@ -50,7 +50,14 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
         for route in decoder.routes
         for token in (*route.takes, route.token)
     }
-    router = replace(router_config(), tokens=tuple(tokens.values()), region_encoder=True, tiling="pad")
+    base = router_config()
+    router = replace(
+        base,
+        tokens=tuple(tokens.values()),
+        region_encoder=True,
+        tiling="pad",
+        llm={**base.llm, "max_position_embeddings": 1024},
+    )
     system = FreshSystem(name="all", router=router, decoders=decoders, tokenizer=tokenizer())
     folder = tmp_path_factory.mktemp("model") / "all"
     torch.manual_seed(0)

@@ -50,7 +50,13 @@ def config(workers: int) -> TrainConfig:
     )
     stage = Stage(name="joint", steps=1, lr=1e-3, mixture=(Source(name="toy", open=partial(ToySamples)),))
     return TrainConfig(
-        name="two", system=system, stages=(stage,), global_batch=2, workers=workers, tensorboard=False
+        name="two",
+        system=system,
+        stages=(stage,),
+        global_batch=2,
+        workers=workers,
+        tensorboard=False,
+        clip=float("inf"),  # beside those of a raw backbone the words' gradients would be clipped to nothing
     )
 
 
@@ -98,12 +104,12 @@ def test_no_idle_decoder_is_executed(ran: tuple[Watched, Watched, Watched]) -> N
 
 def test_both_workers_get_the_gradients_of_one_process(ran: tuple[Watched, Watched, Watched]) -> None:
     alone, *workers = ran
-    norm = torch.stack([one.norm() for one in alone.gradients.values()]).norm()
-    assert norm > 0.1
     for worker in workers:
         assert set(worker.gradients) == set(alone.gradients)
         for name, gradient in alone.gradients.items():
-            torch.testing.assert_close(worker.gradients[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+            torch.testing.assert_close(
+                worker.gradients[name], gradient, rtol=1e-5, atol=1e-5 * float(gradient.abs().max()), msg=name
+            )
 
 
 def test_gradients_reach_the_pose_decoder_and_the_words_and_not_the_detector(
@@ -113,7 +119,8 @@ def test_gradients_reach_the_pose_decoder_and_the_words_and_not_the_detector(
         parts = {".".join(name.split(".")[:2]) for name in one.gradients}
         assert {"decoders.unipose", "router.llm", "router.queries"} <= parts
         assert "decoders.grounding_dino" not in parts
-        assert {"router.queries.det.weight", "router.queries.pose.weight"} <= set(one.gradients)
+        for name in ("router.queries.det.weight", "router.queries.pose.weight", "router.llm.lm_head.weight"):
+            assert one.gradients[name].norm() > 1e-3, name
 
 
 def test_after_the_step_all_have_the_same_weights(ran: tuple[Watched, Watched, Watched]) -> None:
