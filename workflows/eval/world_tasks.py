@@ -11,10 +11,10 @@ import numpy as np
 from superlink.decoders.artifacts import Artifact, Picture
 from superlink.router.messages import ImageArray, Message
 from superlink.workflows.data.samples import Sample, Target
+from superlink.workflows.data.scene_tasks.prompts import prompt_for
 from superlink.workflows.data.shapes import Scene, SceneConfig
 from superlink.workflows.data.shapes.edits import EDIT_KINDS, sample_edit
 from superlink.workflows.data.shapes.language import QUESTION_KINDS, article, ask, caption, join, named
-from superlink.workflows.data.shapes_samples import prompt_for
 from superlink.workflows.eval.scenes import FIRST_SEED
 
 PAINTED = SceneConfig(
