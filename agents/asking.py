@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 
 from superlink.agents.dispatch import Dispatcher, Task
 from superlink.agents.engine import Engine
+from superlink.agents.options import DecoderOptions
 from superlink.agents.pictures import SourcePicture
+from superlink.agents.regions import Region
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Artifact, Origin
 from superlink.decoders.contract import Failure, Outcome, Result
@@ -29,6 +31,8 @@ class Question:
     conversation: Conversation  # ends with the question
     picture: SourcePicture | None = None  # what the decoders look at
     refs: tuple[Artifact, ...] = ()  # earlier artifacts that the question speaks of
+    regions: Mapping[str, Region] = field(default_factory=dict)  # prompts on the picture, by their names
+    options: DecoderOptions = field(default_factory=dict)
     threshold: float | None = None
     deadline: float | None = None  # seconds from the start
     round: int = 0
@@ -100,6 +104,8 @@ def _task(question: Question, options: GenerateOptions, start: float) -> Task:
         image=None if picture is None else picture.pixels,
         image_id="" if picture is None else picture.id,
         inputs=question.refs,
+        regions=question.regions,
+        options=question.options,
         seed=options.seed,
         threshold=question.threshold,
         deadline=None if question.deadline is None else start + question.deadline,

@@ -2,15 +2,16 @@
 
 A decoder that gathers gets all links of one routing token in a reply as one call; any other
 decoder gets a call for each link, as soon as the link is there. Where a route builds on another
-(`Route.after`), that one's decoder answers the same links first; where it takes links of another
-token along (`Route.takes`), those get no call of their own. Outcomes come back in the order in
-which their tokens first stand in the reply, whatever order they finish in.
+(`Route.after`), that one's decoder answers the same links first, but for phrases that a person
+pointed out ("region1"): a promptable decoder gets the click or box itself. Where a route takes links
+of another token along (`Route.takes`), those get no call of their own. Outcomes come back in the
+order in which their tokens first stand in the reply, whatever order they finish in.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field, replace
@@ -19,9 +20,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from superlink.decoders.artifacts import Artifact
+from superlink.agents.options import DecoderOptions
+from superlink.agents.pictures import picture_id
+from superlink.agents.regions import Region, prompted_inputs, region_of
+from superlink.decoders.artifacts import Artifact, Picture
 from superlink.decoders.contract import Call, DecoderConfig, Failure, Outcome, Result, Route
-from superlink.router.errors import SuperlinkError
+from superlink.router.errors import InputError, SuperlinkError
 from superlink.router.links import SuperLink
 from superlink.router.tokens import RoutingToken
 
@@ -41,10 +45,18 @@ class Task:
 
     image: NDArray[np.uint8] | None = None  # (H, W, 3)
     image_id: str = ""
-    inputs: tuple[Artifact, ...] = ()
+    inputs: tuple[Artifact, ...] = ()  # earlier artifacts; without `image`, the last picture is looked at
+    regions: Mapping[str, Region] = field(default_factory=dict)  # what a person pointed out, by its phrase
+    options: DecoderOptions = field(default_factory=dict)
     seed: int = 0
     threshold: float | None = None
     deadline: float | None = None  # on the clock of `time.monotonic`
+
+    def __post_init__(self) -> None:
+        made = [one.pixels for one in self.inputs if isinstance(one, Picture)]
+        if self.image is None and made:
+            object.__setattr__(self, "image", made[-1])
+            object.__setattr__(self, "image_id", picture_id(made[-1]))
 
 
 @dataclass(slots=True, eq=False)
@@ -124,30 +136,44 @@ class Dispatcher:
         return [group for group in groups if group not in taken]
 
     def _start(self, decoder: str, groups: Sequence[tuple[Task, _Group]]) -> None:
-        ready: dict[str | None, list[tuple[Task, _Group]]] = {}  # by the routing token that goes first
+        ready: dict[str | None, list[tuple[_Group, Call, Task]]] = {}  # by the routing token that goes first
         for task, group in groups:
             failure = self._refusal(task, group)
             if failure is None:
-                ready.setdefault(self._routes[group.token.text].after, []).append((task, group))
-            else:
+                after = self._routes[group.token.text].after if _unprompted(task, group) else None
+                try:
+                    call = _call(task, group, inputs=task.inputs if after is None else ())
+                except InputError as error:
+                    failure = Failure(call_id=group.id, error=str(error), kind="input")
+                else:
+                    ready.setdefault(after, []).append((group, call, task))
+            if failure is not None:
                 group.future = Future()
                 group.future.set_result([failure])
         for after, members in ready.items():
-            calls = [_call(task, group) for task, group in members]
+            calls = [call for _, call, _ in members]
             if after is None:
                 future = self._engine.submit(decoder, calls)
             else:
-                future = self._chain(self._routes[after], decoder, calls)
-            for place, (_, group) in enumerate(members):
+                future = self._chain(self._routes[after], decoder, members)
+            for place, (group, _, _) in enumerate(members):
                 group.place, group.future = place, future
 
-    def _chain(self, first: Route, decoder: str, calls: Sequence[Call]) -> Future[list[Outcome]]:
-        """Calls of `decoder` on what the decoder of route `first` makes of the same links."""
+    def _chain(
+        self, first: Route, decoder: str, members: Sequence[tuple[_Group, Call, Task]]
+    ) -> Future[list[Outcome]]:
+        """Calls of `decoder` on what the decoder of route `first` makes of their unprompted links."""
         earlier = self._by_token[first.token.text].name
         asked = [
-            replace(call, links=tuple(replace(link, token=first.token) for link in call.links))
-            for call in calls
+            replace(
+                call,
+                links=tuple(replace(link, token=first.token) for link in _unprompted(task, group)),
+                inputs=task.inputs,
+                options=task.options.get(earlier, {}),
+            )
+            for group, call, task in members
         ]
+        calls = [call for _, call, _ in members]
         return _Chain(self._engine, decoder, calls, self._engine.submit(earlier, asked)).done
 
     def _refusal(self, task: Task, group: _Group) -> Failure | None:
@@ -185,7 +211,7 @@ class _Chain:
         ready: list[tuple[int, Call]] = []
         for place, (call, outcome) in enumerate(zip(self._calls, first.result(), strict=True)):
             if isinstance(outcome, Result):
-                ready.append((place, replace(call, inputs=(outcome.artifact,))))
+                ready.append((place, replace(call, inputs=(*call.inputs, outcome.artifact))))
             else:
                 self._outcomes[place] = replace(outcome, call_id=call.id)
         places = [place for place, _ in ready]
@@ -212,15 +238,40 @@ class _Chain:
         self.done.set_result([outcome for outcome in self._outcomes if outcome is not None])
 
 
-def _call(task: Task, group: _Group) -> Call:
+def _prompted(task: Task, group: _Group) -> bool:
+    """Whether a phrase of the group is what a person pointed out, and its decoder takes that."""
+    return (
+        bool(task.regions)
+        and group.config is not None
+        and group.config.promptable
+        and any(region_of(link.phrase, task.regions) is not None for link in group.links)
+    )
+
+
+def _unprompted(task: Task, group: _Group) -> list[SuperLink]:
+    """The links that another decoder answers first, where the route says so."""
+    if not _prompted(task, group):
+        return group.links
+    return [link for link in group.links if region_of(link.phrase, task.regions) is None]
+
+
+def _call(task: Task, group: _Group, *, inputs: tuple[Artifact, ...]) -> Call:
+    """The call of a group on `inputs`; on the prompts instead, where a person gave some for its phrases.
+
+    Raises:
+        InputError: prompts and earlier artifacts do not go together.
+    """
+    if _prompted(task, group):
+        inputs = prompted_inputs([link.phrase for link in group.links], task.regions, task.inputs)
     return Call(
         id=group.id,
         links=tuple(group.links),
         image=task.image,
         image_id=task.image_id,
-        inputs=task.inputs,
+        inputs=inputs,
         seed=task.seed,
         threshold=task.threshold,
+        options=task.options.get(group.decoder, {}),
     )
 
 

@@ -35,6 +35,7 @@ from superlink.router.checkpoint import (
     save_router,
     save_weights,
 )
+from superlink.router.config import RouterConfig
 from superlink.router.errors import ModelError
 from superlink.router.keymap import load_strictly
 from superlink.router.model import Router
@@ -112,6 +113,31 @@ def load_model(
         ModelError: a file is missing or damaged, or weights and configuration do not match.
     """
     folder = model_folder(folder)
+    head = _head(folder)
+    router = load_router(folder / "router", device=device)
+    return Model(
+        name=str(head.get("name") or folder.name),
+        router=router,
+        tokenizer=RouterTokenizer.load(folder / "tokenizer", extra_tokens=_extra_tokens(router.config)),
+        decoders=tuple(
+            _load_decoder(folder / "decoders" / name, (*decoders, *DECODERS), router.config.width).to(device)
+            for name in head["decoders"]
+        ),
+    )
+
+
+def read_outline(
+    folder: str | Path, *, decoders: Sequence[type[DecoderConfig]] = ()
+) -> tuple[RouterConfig, RouterTokenizer, tuple[DecoderConfig, ...]]:
+    """What a model folder is made of, without its weights; arguments and errors as for `load_model`."""
+    folder = model_folder(folder)
+    router = RouterConfig.from_json(load_json(folder / "router" / CONFIG_FILE))
+    tokenizer = RouterTokenizer.load(folder / "tokenizer", extra_tokens=_extra_tokens(router))
+    places = [folder / "decoders" / name for name in _head(folder)["decoders"]]
+    return router, tokenizer, tuple(_decoder_config(place, (*decoders, *DECODERS)) for place in places)
+
+
+def _head(folder: Path) -> dict[str, Any]:
     head = load_json(folder / SYSTEM_FILE)
     names = head.get("decoders")
     if head.get("format") != FORMAT or not isinstance(names, list) or not all(map(_is_name, names)):
@@ -119,19 +145,16 @@ def load_model(
             f"{str(folder / SYSTEM_FILE)!r} needs format {FORMAT} and a list of decoder names, "
             f"got format {head.get('format')!r} and {names!r}"
         )
-    router = load_router(folder / "router", device=device)
-    return Model(
-        name=str(head.get("name") or folder.name),
-        router=router,
-        tokenizer=RouterTokenizer.load(folder / "tokenizer", extra_tokens=_extra_tokens(router)),
-        decoders=tuple(
-            _load_decoder(folder / "decoders" / name, (*decoders, *DECODERS), router.config.width).to(device)
-            for name in names
-        ),
-    )
+    return head
 
 
 def _load_decoder(folder: Path, known: Sequence[type[DecoderConfig]], width: int) -> Decoder[Any, Any]:
+    decoder = _decoder_config(folder, known).build(width)
+    load_strictly(decoder, load_weights(folder, WEIGHTS_NAME), f"the decoder in {str(folder)!r}")
+    return decoder.eval()
+
+
+def _decoder_config(folder: Path, known: Sequence[type[DecoderConfig]]) -> DecoderConfig:
     data = load_json(folder / CONFIG_FILE)
     classes = {kind.__name__: kind for kind in reversed(known)}
     kind, fields = data.get("type"), data.get("config")
@@ -141,17 +164,14 @@ def _load_decoder(folder: Path, known: Sequence[type[DecoderConfig]], width: int
             f"pass others as load(..., decoders=[...])"
         )
     try:
-        config = classes[kind].from_json(fields)
+        return classes[kind].from_json(fields)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{str(folder / CONFIG_FILE)!r} is not a {kind}: {error}") from error
-    decoder = config.build(width)
-    load_strictly(decoder, load_weights(folder, WEIGHTS_NAME), f"the decoder in {str(folder)!r}")
-    return decoder.eval()
 
 
-def _extra_tokens(router: Router) -> list[str]:
+def _extra_tokens(router: RouterConfig) -> list[str]:
     """Routing tokens beyond the built-in ones, in order of their ids."""
-    special = router.config.token_ids.special
+    special = router.token_ids.special
     return sorted((text for text in special if text not in SPECIAL_TOKENS), key=lambda text: special[text])
 
 

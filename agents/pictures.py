@@ -34,7 +34,7 @@ class SourcePicture:
 
     pixels: ImageArray  # (H, W, 3) RGB
     id: str  # hex SHA-256 of size and pixels
-    name: str = ""  # path as given; "" for pictures from memory
+    name: str = ""  # path as given, or id of an artifact ("picture-1"); "" for pictures from memory
 
     @property
     def size(self) -> tuple[int, int]:

@@ -1,23 +1,37 @@
 """A session: rounds of questions about pictures, each building on what came before.
 
 The router reads the whole conversation, its own earlier replies included, so "the largest of
-them" can be understood; `refs` hands earlier artifacts to the decoders themselves.
+them" can be understood; `refs` hands earlier artifacts to the decoders themselves. A picture that a
+round made is what the next one is about: "now make the star green".
 """
 
 from __future__ import annotations
 
-import math
+import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+
+from typing_extensions import Self
 
 from superlink.agents.asking import Question, answer, kind_of
 from superlink.agents.engine import Engine
-from superlink.agents.pictures import PictureLike, SourcePicture, read_picture
+from superlink.agents.options import DecoderOptions, checked_options
+from superlink.agents.pictures import PictureLike, SourcePicture, picture_id, read_picture
+from superlink.agents.questions import (
+    Example,
+    checked_deadline,
+    checked_refs,
+    checked_threshold,
+    example_messages,
+    reply_options,
+    user_message,
+)
+from superlink.agents.regions import Region, region_input, region_names
+from superlink.agents.saved_session import SessionState, read_session, write_session
 from superlink.agents.turn import Turn
-from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks
+from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Picture
 from superlink.router.errors import InputError
 from superlink.router.messages import Message, Prompt
-from superlink.router.prompts import prompt_mask
 from superlink.router.requests import GenerateOptions
 
 
@@ -27,20 +41,56 @@ class Session:
     def __init__(self, engine: Engine, *, options: GenerateOptions | None = None) -> None:
         self._engine = engine
         self._options = options or GenerateOptions()
-        self._messages: list[Message] = []
-        self._turns: list[Turn] = []
-        self._picture: SourcePicture | None = None
-        self._taken: dict[str, int] = {}
+        self._state = SessionState()
+
+    @classmethod
+    def load(
+        cls, folder: str | os.PathLike[str], engine: Engine, *, options: GenerateOptions | None = None
+    ) -> Self:
+        """Go on with a session that was saved, on any engine of the same model.
+
+        Raises:
+            InputError: there is no session in the folder, or it is damaged.
+        """
+        session = cls(engine, options=options)
+        session._state = read_session(folder)
+        return session
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the whole session: `session.json` and its pictures as PNG, by content hash.
+
+        An earlier state of a session in that folder is replaced, whole or not at all.
+
+        Raises:
+            InputError: the folder holds other things, or cannot be written.
+        """
+        write_session(self._state, folder)
 
     @property
     def turns(self) -> tuple[Turn, ...]:
         """Every round so far, oldest first."""
-        return tuple(self._turns)
+        return tuple(self._state.turns)
 
     @property
     def picture(self) -> SourcePicture | None:
         """What the next question is about, unless it brings a picture of its own."""
-        return self._picture
+        return self._state.pictures.get(self._state.current)
+
+    @property
+    def region_count(self) -> int:
+        """How many prompts were given so far: the next one is called by the number after it."""
+        return len(self._state.prompt_pictures)
+
+    def artifact(self, name: str) -> Artifact:
+        """The artifact of an earlier round that is called `name`, such as "boxes-1".
+
+        Raises:
+            InputError: there is none.
+        """
+        found = {one.origin.id: one for turn in self._state.turns for one in turn.artifacts}
+        if name not in found:
+            raise InputError(f"no artifact {name!r} in this session; there are {', '.join(found) or 'none'}")
+        return found[name]
 
     def ask(
         self,
@@ -49,6 +99,8 @@ class Session:
         image: PictureLike | None = None,
         prompts: Sequence[Prompt] = (),
         refs: Sequence[Artifact] = (),
+        examples: Sequence[Example] = (),
+        options: DecoderOptions | None = None,
         threshold: float | None = None,
         seed: int = 0,
         max_new_tokens: int | None = None,
@@ -58,10 +110,16 @@ class Session:
 
         Args:
             text: the instruction.
-            image: a picture; without one the question is about the picture of the last round.
+            image: a picture; without one the question is about the picture that `refs` speak of, else
+                about the last one that was shown or made.
             prompts: points, boxes, scribbles and masks on the picture, which the text calls
-                "region1", "region2" and so on.
-            refs: artifacts of earlier rounds, on the same picture, that the answer builds on.
+                "region1", "region2" and so on, counted through the whole session.
+            refs: artifacts of earlier rounds, all on one picture, that the answer builds on; or a
+                picture that was made.
+            examples: pictures with a mask on each of what is meant by "the same kind"; they count as
+                regions, before those of `prompts`.
+            options: of single decoders, in place of their configuration:
+                {"stable_diffusion": {"steps": 20}}.
             threshold: least score of an item in 0..1; by default the decoder's own.
             seed: of everything random.
             max_new_tokens: longest reply.
@@ -70,104 +128,65 @@ class Session:
         Raises:
             InputError: something given cannot be used; the session is as it was before.
         """
-        picture = self._picture if image is None else read_picture(image)
-        message = user_message(text, picture=picture, shown=self._picture, prompts=prompts)
+        state = self._state
+        picture = self._looked_at(refs) if image is None else read_picture(image)
+        shown = example_messages(examples, first=1 + len(state.prompt_pictures))
+        before = (*state.messages, *shown)
+        # After examples the picture that was last seen is the last example's.
+        last = "" if shown else state.shown
+        message = user_message(text, picture=picture, shown=last, prompts=prompts)
         request = Question(
-            conversation=(*self._messages, message),
+            conversation=(*before, message),
             picture=picture,
             refs=checked_refs(refs, picture),
+            regions=self._regions(before, message, picture),
+            options=checked_options(options, self._engine.decoders),
             threshold=checked_threshold(threshold),
             deadline=checked_deadline(deadline),
-            round=len(self._turns) + 1,
-            taken=self._taken,
+            round=len(state.turns) + 1,
+            taken=Counter(kind_of(one) for turn in state.turns for one in turn.artifacts),
         )
-        options = reply_options(self._options, seed=seed, max_new_tokens=max_new_tokens)
-        (turn,) = answer(self._engine, [request], options)
-        self._messages += [message, Message(role="assistant", text=turn.raw)]
-        self._turns.append(turn)
-        self._picture = picture
-        for artifact in turn.artifacts:
-            kind = kind_of(artifact)
-            self._taken[kind] = self._taken.get(kind, 0) + 1
+        written = reply_options(self._options, seed=seed, max_new_tokens=max_new_tokens)
+        (turn,) = answer(self._engine, [request], written)
+        self._remember((*shown, message), turn)
         return turn
 
+    def _looked_at(self, refs: Sequence[Artifact]) -> SourcePicture | None:
+        """What a question without a picture of its own is about."""
+        for ref in refs:
+            if isinstance(ref, Picture):
+                made = picture_id(ref.pixels)
+                new = SourcePicture(pixels=ref.pixels, id=made, name=ref.origin.id)
+                return self._state.pictures.get(made, new)
+            if isinstance(ref, Boxes | Masks | Keypoints) and ref.origin.source in self._state.pictures:
+                return self._state.pictures[ref.origin.source]
+        return self.picture
 
-def user_message(
-    text: str,
-    *,
-    picture: SourcePicture | None,
-    shown: SourcePicture | None = None,
-    prompts: Sequence[Prompt] = (),
-) -> Message:
-    """The message of a question.
-
-    Args:
-        text: what was asked.
-        picture: what it is about.
-        shown: the picture that the conversation already shows; it is not sent again.
-        prompts: drawn on `picture`.
-
-    Raises:
-        InputError: no words, or a prompt that does not lie on the picture.
-    """
-    if not isinstance(text, str):
-        raise InputError(f"an instruction is a string, got {type(text).__name__}")
-    if not text.strip():
-        raise InputError("the instruction is empty; say what to do, for example 'Find every star.'")
-    if prompts and picture is None:
-        raise InputError("points, boxes, scribbles and masks need a picture to lie on; pass image=")
-    for prompt in prompts:
-        if picture is not None:
-            prompt_mask(prompt, picture.size)
-    new = picture is not None and (shown is None or shown.id != picture.id)
-    return Message(
-        role="user",
-        text=text.strip(),
-        images=(picture.pixels,) if new and picture is not None else (),
-        prompts=tuple(prompts),
-    )
-
-
-def checked_refs(refs: Sequence[Artifact], picture: SourcePicture | None) -> tuple[Artifact, ...]:
-    """`refs` as given, when all of them speak of `picture`.
-
-    Raises:
-        InputError: one is of another picture, or has no places in a picture.
-    """
-    for ref in refs:
-        if not isinstance(ref, Boxes | Masks | Keypoints):
-            raise InputError(f"refs are boxes, masks or keypoints, got {type(ref).__name__}")
-        name = ref.origin.id or type(ref).__name__
+    def _regions(
+        self, before: Sequence[Message], message: Message, picture: SourcePicture | None
+    ) -> dict[str, Region]:
+        """All prompts of the session that lie on `picture`, those of `message` included."""
         if picture is None:
-            raise InputError(f"{name!r} refers to a picture and there is none yet; pass image=")
-        other = ref.origin.source and ref.origin.source != picture.id
-        if other or tuple(ref.size) != picture.size:
-            raise InputError(
-                f"{name!r} is of another picture of size {list(ref.size)}, "
-                f"this question is about one of size {list(picture.size)}"
-            )
-    return tuple(refs)
+            return {}
+        earlier = [prompt for one in self._state.messages for prompt in one.prompts]
+        drawn = zip(region_names((), len(earlier)), earlier, self._state.prompt_pictures, strict=True)
+        regions = {name: prompt for name, prompt, source in drawn if source == picture.id}
+        regions |= zip(region_names(before, len(message.prompts)), message.prompts, strict=True)
+        return {name: region_input(prompt, name, picture.size) for name, prompt in regions.items()}
 
-
-def checked_threshold(threshold: float | None) -> float | None:
-    """`threshold` as given, when it is a score."""
-    if threshold is not None and not 0.0 <= threshold <= 1.0:
-        raise InputError(f"the threshold is a score in 0..1, got {threshold}")
-    return threshold
-
-
-def checked_deadline(deadline: float | None) -> float | None:
-    """`deadline` as given, when it is a time to wait."""
-    if deadline is not None and not (math.isfinite(deadline) and deadline > 0.0):
-        raise InputError(f"the deadline is a number of seconds above 0, got {deadline}")
-    return deadline
-
-
-def reply_options(base: GenerateOptions, *, seed: int, max_new_tokens: int | None) -> GenerateOptions:
-    """`base` with what this question says.
-
-    Raises:
-        InputError: no room for a reply.
-    """
-    most = base.max_new_tokens if max_new_tokens is None else max_new_tokens
-    return replace(base, seed=seed, max_new_tokens=most)
+    def _remember(self, messages: Sequence[Message], turn: Turn) -> None:
+        state = self._state
+        for message in messages:
+            if message.images:
+                state.shown = picture_id(message.images[-1])
+            state.prompt_pictures += [state.shown] * len(message.prompts)
+        state.messages += [*messages, Message(role="assistant", text=turn.raw)]
+        state.turns.append(turn)
+        made = [
+            SourcePicture(pixels=one.pixels, id=picture_id(one.pixels), name=one.origin.id)
+            for one in turn.artifacts
+            if isinstance(one, Picture)
+        ]
+        for picture in ([turn.image] if turn.image is not None else []) + made:
+            state.pictures.setdefault(picture.id, picture)
+            state.current = picture.id

@@ -12,14 +12,18 @@ from typing_extensions import Self
 from superlink.agents.asking import Question, answer, answer_all, failed
 from superlink.agents.embedded import model_folder
 from superlink.agents.engine import Engine
+from superlink.agents.options import DecoderOptions, checked_options
 from superlink.agents.pictures import PictureLike, SourcePicture, read_picture
-from superlink.agents.session import (
-    Session,
+from superlink.agents.questions import (
+    Example,
     checked_deadline,
     checked_threshold,
+    example_messages,
     reply_options,
     user_message,
 )
+from superlink.agents.regions import region_input, region_names
+from superlink.agents.session import Session
 from superlink.agents.turn import Turn
 from superlink.decoders.contract import DecoderConfig
 from superlink.router.errors import InputError
@@ -43,9 +47,15 @@ class System:
         """The decoders; their routes say which routing token each one answers."""
         return self.engine.decoders
 
-    def session(self) -> Session:
-        """A conversation without any rounds yet."""
-        return Session(self.engine, options=self._options)
+    def session(self, folder: str | os.PathLike[str] | None = None) -> Session:
+        """A conversation without any rounds yet, or the one that was saved in `folder`.
+
+        Raises:
+            InputError: there is no session in the folder, or it is damaged.
+        """
+        if folder is None:
+            return Session(self.engine, options=self._options)
+        return Session.load(folder, self.engine, options=self._options)
 
     @overload
     def ask(
@@ -54,6 +64,8 @@ class System:
         *,
         image: PictureLike | None = None,
         prompts: Sequence[Prompt] = (),
+        examples: Sequence[Example] = (),
+        options: DecoderOptions | None = None,
         threshold: float | None = None,
         seed: int = 0,
         max_new_tokens: int | None = None,
@@ -67,6 +79,8 @@ class System:
         *,
         image: Images,
         prompts: Sequence[Prompt] = (),
+        examples: Sequence[Example] = (),
+        options: DecoderOptions | None = None,
         threshold: float | None = None,
         seed: int = 0,
         max_new_tokens: int | None = None,
@@ -80,6 +94,8 @@ class System:
         *,
         image: PictureLike | None = None,
         prompts: Sequence[Prompt] = (),
+        examples: Sequence[Example] = (),
+        options: DecoderOptions | None = None,
         threshold: float | None = None,
         seed: int = 0,
         max_new_tokens: int | None = None,
@@ -92,6 +108,8 @@ class System:
         *,
         image: PictureLike | Images | None = None,
         prompts: Sequence[Prompt] = (),
+        examples: Sequence[Example] = (),
+        options: DecoderOptions | None = None,
         threshold: float | None = None,
         seed: int = 0,
         max_new_tokens: int | None = None,
@@ -107,6 +125,10 @@ class System:
             text: the instruction.
             image: a path, the bytes of a file, a Pillow image or an array.
             prompts: points, boxes, scribbles and masks, which the text calls "region1", ...
+            examples: pictures with a mask on each of what is meant by "the same kind"; they count as
+                regions, before those of `prompts`.
+            options: of single decoders, in place of their configuration:
+                {"stable_diffusion": {"steps": 20}}.
             threshold: least score of an item in 0..1; by default the decoder's own.
             seed: of everything random.
             max_new_tokens: longest reply.
@@ -115,16 +137,30 @@ class System:
         Raises:
             InputError: something given cannot be used.
         """
-        options = reply_options(self._options, seed=seed, max_new_tokens=max_new_tokens)
+        written = reply_options(self._options, seed=seed, max_new_tokens=max_new_tokens)
         threshold, deadline = checked_threshold(threshold), checked_deadline(deadline)
+        own = checked_options(options, self.decoders)
+        shown = example_messages(examples, first=1)
+        names = region_names(shown, len(prompts))
 
         def request(one: str, picture: SourcePicture | None) -> Question:
             message = user_message(one, picture=picture, prompts=prompts)
-            return Question(conversation=(message,), picture=picture, threshold=threshold, deadline=deadline)
+            size = (0, 0) if picture is None else picture.size
+            return Question(
+                conversation=(*shown, message),
+                picture=picture,
+                regions={
+                    name: region_input(prompt, name, size)
+                    for name, prompt in zip(names, prompts, strict=True)
+                },
+                options=own,
+                threshold=threshold,
+                deadline=deadline,
+            )
 
         if not isinstance(text, list | tuple) and not isinstance(image, list | tuple):
             picture = None if image is None else read_picture(image)
-            return answer(self.engine, [request(text, picture)], options)[0]
+            return answer(self.engine, [request(text, picture)], written)[0]
         turns: dict[int, Turn] = {}
         requests: dict[int, Question] = {}
         for place, (one, given) in enumerate(_paired(text, image)):
@@ -134,7 +170,7 @@ class System:
                 requests[place] = request(one, picture)
             except InputError as error:
                 turns[place] = failed(picture, str(error))
-        answered = answer_all(self.engine, list(requests.values()), options)
+        answered = answer_all(self.engine, list(requests.values()), written)
         turns.update(zip(requests, answered, strict=True))
         return [turns[place] for place in sorted(turns)]
 

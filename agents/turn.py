@@ -83,16 +83,19 @@ class Turn:
         return (0, 0) if self.image is None else self.image.size
 
     def draw(self) -> Picture:
-        """The picture with every box, mask and keypoint drawn on it.
+        """The picture with every box, mask and keypoint drawn on it; pictures that were made, beside it.
 
         Raises:
-            InputError: the turn has no picture to draw on.
+            InputError: the turn has no picture to draw on and made none.
         """
-        from superlink.decoders.draw import draw  # brings supervision along
+        from superlink.decoders.draw import draw, side_by_side  # brings supervision along
 
-        if self.image is None:
+        made = [artifact for artifact in self.artifacts if isinstance(artifact, Picture)]
+        if self.image is not None:
+            return side_by_side([draw(self.image.pixels, self.artifacts), *made])
+        if not made:
             raise InputError("this turn has no picture to draw on; ask with image=")
-        return draw(self.image.pixels, self.artifacts)
+        return side_by_side(made)
 
     def save(self, folder: str | os.PathLike[str], *, stem: str | None = None) -> dict[str, Path]:
         """Write what the turn gave: `<stem>-drawn.png`, `<stem>.json`, and pictures it made.

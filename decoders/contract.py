@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,9 @@ class DecoderConfig(ABC):
     routes: tuple[Route, ...]
     gather: bool  # True: all links of one routing token in a reply form one call
     needs_image: bool
+    options: ClassVar[tuple[str, ...]] = ()  # names that `Call.options` may have
+    # Points, boxes and masks that a person drew ("region1") are among the inputs of the calls for them.
+    promptable: ClassVar[bool] = False
 
     def route(self, call: Call) -> Route:
         """The route that answers a call.

@@ -76,6 +76,23 @@ def draw(image: NDArray[np.uint8], artifacts: Iterable[Artifact]) -> Picture:
     return Picture(pixels=scene, origin=Origin(id="drawing"))
 
 
+def side_by_side(pictures: Sequence[Picture]) -> Picture:
+    """Pictures in a row on white, all as high as the first; one alone stays as it is.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not pictures:
+        raise InputError("there is no picture to show")
+    if len(pictures) == 1:
+        return pictures[0]
+    height = pictures[0].pixels.shape[0]
+    shown = [pictures[0].pixels, *(_as_high(one.pixels, height) for one in pictures[1:])]
+    gap = np.full((height, max(4, height // 64), 3), 255, np.uint8)
+    row = [part for pixels in shown for part in (gap, pixels)][1:]
+    return Picture(pixels=np.concatenate(row, axis=1), origin=Origin(id="drawing"))
+
+
 class _Brush:
     """The annotators of one drawing, with one colour for each phrase."""
 
@@ -187,6 +204,16 @@ def _enlarged(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     larger = Image.fromarray(image).resize((width * factor, height * factor), Image.Resampling.BICUBIC)
     pixels: NDArray[np.uint8] = np.asarray(larger)
     return pixels
+
+
+def _as_high(pixels: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+    if pixels.shape[0] == height:
+        return pixels
+    width = max(1, round(pixels.shape[1] * height / pixels.shape[0]))
+    scaled: NDArray[np.uint8] = np.asarray(
+        Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+    )
+    return scaled
 
 
 def _scaled(artifact: Boxes | Masks | Keypoints, factor: int) -> Boxes | Masks | Keypoints:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ModelError,
         SuperlinkError,
     )
+    from superlink.router.marks import draw_marks
     from superlink.router.messages import Box, Mask, Point, Prompt, Scribble
 
 __version__ = "0.1.0"
@@ -56,6 +57,7 @@ __all__ = [
     "Text",
     "Turn",
     "__version__",
+    "draw_marks",
     "load",
 ]
 
@@ -73,6 +75,7 @@ _HOMES = {
         "ModelError",
         "SuperlinkError",
     ),
+    "superlink.router.marks": ("draw_marks",),
     "superlink.router.messages": ("Box", "Mask", "Point", "Prompt", "Scribble"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import gc
 import json as json_format
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from superlink.agents.embedded import embedded_models, model_folder
+from superlink.agents.options import shared_options
 from superlink.agents.pictures import SourcePicture, read_picture
 from superlink.router.errors import InputError
 from superlink.router.messages import Prompt
@@ -31,18 +33,19 @@ EMPTY: dict[str, Any] = {"text": "", "failures": [], "artifacts": [], "timings":
 class Question:
     """One instruction for a number of pictures."""
 
-    images: tuple[str, ...]  # paths
+    images: tuple[str, ...]  # paths; none for a question about no picture
     instruction: str
     model: str = "tiny"
     engine: str = "local"
     prompts: tuple[Prompt, ...] = ()
     threshold: float | None = None
+    options: Mapping[str, object] = field(default_factory=dict)  # of every decoder that has them
     seed: int = 0
     max_new_tokens: int | None = None
 
 
 def run(question: Question, *, json: bool, out: Path | None) -> int:
-    """Answer for every picture, in order.
+    """Answer for every picture, in order; once, where there is none.
 
     Returns:
         How many pictures could not be used or had a decoder that failed.
@@ -55,6 +58,11 @@ def run(question: Question, *, json: bool, out: Path | None) -> int:
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"--out {str(out)!r} is a file; name a folder")
     show = print_json if json else print_text
+    if not question.images:
+        turn = _ask_about_nothing(question)
+        saved = {} if out is None or turn.error else turn.save(out)
+        show("", turn, saved)
+        return int(bool(turn.error or turn.failures))
     stems = [] if out is None else _stems(question.images, out)
     many = len(question.images) > BATCH
     system: System | None = None
@@ -147,7 +155,8 @@ def print_text(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     error = answer if isinstance(answer, str) else answer.error
-    console.print(Text(name, style="bold"))
+    if name:
+        console.print(Text(name, style="bold"))
     if error:
         sys.stdout.flush()
         Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"superlink: error: {error}", "red"))
@@ -157,9 +166,8 @@ def print_text(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
         console.print(Text(line))
     for failure in answer.failures:
         console.print(Text(f"  {failure.call_id} failed: {failure.error}", "red"))
-    for what in ("drawn", "json"):
-        if what in saved:
-            console.print(Text(f"  {what}: {saved[what]}", "green"))
+    for what, path in saved.items():
+        console.print(Text(f"  {what}: {path}", "green"))
 
 
 def describe(turn: Turn) -> Iterator[str]:
@@ -204,29 +212,44 @@ def _read(name: str) -> SourcePicture | InputError:
         return error
 
 
+def _ask_about_nothing(question: Question) -> Turn:
+    system = open_system(question.model, question.engine)
+    (turn,) = _ask(system, question, (), quiet=False)
+    return turn
+
+
 def _ask(system: System, question: Question, pictures: Sequence[SourcePicture], *, quiet: bool) -> list[Turn]:
+    """A turn for every picture; without any, one turn."""
+    said: dict[str, Any] = {
+        "prompts": question.prompts,
+        "options": shared_options(question.options, system.decoders),
+        "threshold": question.threshold,
+        "seed": question.seed,
+        "max_new_tokens": question.max_new_tokens,
+    }
     with waiting("asking", quiet=quiet):
-        return system.ask(
-            question.instruction,
-            image=list(pictures),
-            prompts=question.prompts,
-            threshold=question.threshold,
-            seed=question.seed,
-            max_new_tokens=question.max_new_tokens,
-        )
+        if not pictures:
+            return system.ask([question.instruction], **said)
+        return system.ask(question.instruction, image=list(pictures), **said)
 
 
 def _stems(names: Sequence[str], out: Path) -> list[str]:
     """Names of output files, one a picture: its own name, numbered where it would overwrite another."""
-    inputs = {Path(name).resolve() for name in names}
+    place = out.resolve()
+    inputs = {path.name for path in (Path(name).resolve() for name in names) if path.parent == place}
     taken: set[str] = set()
     stems = []
     for name in names:
         stem = candidate = Path(name).stem or "picture"
         number = 1
-        while candidate.lower() in taken or (out / f"{candidate}-drawn.png").resolve() in inputs:
+        while candidate.lower() in taken or any(_is_output(one, candidate) for one in inputs):
             number += 1
             candidate = f"{stem}-{number}"
         taken.add(candidate.lower())
         stems.append(candidate)
     return stems
+
+
+def _is_output(name: str, stem: str) -> bool:
+    """Whether a turn saved as `stem` may write a file of that name."""
+    return re.fullmatch(rf"{re.escape(stem)}-(drawn|picture-\d+)\.png", name) is not None

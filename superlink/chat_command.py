@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
+from superlink.agents.options import DecoderOptions, shared_options
 from superlink.agents.pictures import SourcePicture, read_picture
 from superlink.ask_command import open_system, print_json, print_text, waiting
+from superlink.cli import parse_box, parse_point
 from superlink.router.errors import InputError
+from superlink.router.messages import Box, Point, Prompt
+from superlink.router.prompts import prompt_mask
 
 if TYPE_CHECKING:
     from superlink.agents.session import Session
+    from superlink.decoders.artifacts import Artifact
 
 HELP = """\
 Type a question, for example: Find every red circle.
 Later questions may speak of earlier answers: Outline the largest of them.
+A picture that an answer makes is what you talk about from then on.
 
-  /image PATH   talk about another picture
-  /save [DIR]   write the last answer: drawn picture and JSON
-  /help         this list
-  /quit         leave (so does the end of input)
+  /image PATH          talk about another picture
+  /point X,Y           click; the next question calls it by the name that is told
+  /box X0,Y0,X1,Y1     mark a rectangle, likewise
+  /refs ID...          the next question builds on these results, such as boxes-1
+  /save [DIR]          write the last answer: drawn and made pictures, and JSON
+  /keep DIR            write the whole talk; superlink chat --resume DIR goes on with it
+  /help                this list
+  /quit                leave (so does the end of input)
 """
 
 
@@ -32,9 +44,12 @@ class _Chat:
     out: Path
     json: bool
     threshold: float | None
+    options: DecoderOptions
     seed: int
     max_new_tokens: int | None
     next_picture: SourcePicture | None = None
+    next_prompts: list[Prompt] = field(default_factory=list)
+    next_refs: list[Artifact] = field(default_factory=list)
 
     def command(self, line: str) -> bool:
         """Do what a line beginning with "/" says; False = leave.
@@ -52,13 +67,34 @@ class _Chat:
             if not rest:
                 raise InputError("/image needs a path: /image scene.png")
             self.next_picture = read_picture(rest)
+            self.next_prompts, self.next_refs = [], []
             height, width = self.next_picture.size
             self.tell(f"now about {rest}, {width} x {height} pixels")
+        elif word in ("/point", "/box"):
+            self.mark(_prompt(word, rest))
+        elif word == "/refs":
+            if not rest:
+                raise InputError("/refs needs ids of earlier results: /refs boxes-1")
+            self.next_refs = [self.session.artifact(name) for name in rest.replace(",", " ").split()]
+            self.tell(f"the next question builds on {rest}")
+        elif word == "/keep":
+            if not rest:
+                raise InputError("/keep needs a folder: /keep talk")
+            self.session.save(rest)
+            self.tell(f"kept in {rest}; superlink chat --resume {rest} goes on")
         elif word == "/save":
             self.save(Path(rest) if rest else self.out)
         else:
             raise InputError(f"no command {word!r}; /help lists them")
         return True
+
+    def mark(self, prompt: Prompt) -> None:
+        picture = self.next_picture or self.session.picture
+        if picture is None:
+            raise InputError("a click or a box needs a picture to lie on; /image PATH gives one")
+        prompt_mask(prompt, picture.size)
+        self.next_prompts.append(prompt)
+        self.tell(f"the next question calls it region{self.session.region_count + len(self.next_prompts)}")
 
     def save(self, folder: Path) -> None:
         if not self.session.turns:
@@ -70,10 +106,16 @@ class _Chat:
 
     def ask(self, text: str) -> bool:
         """Ask and print; False = a decoder failed."""
+        # Said for one question alone, also where it cannot be asked.
+        prompts, self.next_prompts = self.next_prompts, []
+        refs, self.next_refs = self.next_refs, []
         with waiting("asking"):
             turn = self.session.ask(
                 text,
                 image=self.next_picture,
+                prompts=prompts,
+                refs=refs,
+                options=self.options,
                 threshold=self.threshold,
                 seed=self.seed,
                 max_new_tokens=self.max_new_tokens,
@@ -97,7 +139,9 @@ def run(
     engine: str,
     json: bool,
     out: Path,
+    resume: Path | None,
     threshold: float | None,
+    options: Mapping[str, object],
     seed: int,
     max_new_tokens: int | None,
 ) -> int:
@@ -112,7 +156,16 @@ def run(
     """
     picture = None if image is None else read_picture(image)
     system = open_system(model, engine)
-    chat = _Chat(system.session(), out, json, threshold, seed, max_new_tokens, picture)
+    chat = _Chat(
+        session=system.session(resume),
+        out=out,
+        json=json,
+        threshold=threshold,
+        options=shared_options(options, system.decoders),
+        seed=seed,
+        max_new_tokens=max_new_tokens,
+        next_picture=picture,
+    )
     typed = sys.stdin.isatty()
     if typed:
         chat.tell("Ask about the picture; /help lists commands, /quit leaves.")
@@ -136,6 +189,13 @@ def run(
     finally:
         system.close()
     return 0 if typed else failures
+
+
+def _prompt(word: str, numbers: str) -> Point | Box:
+    try:
+        return parse_point(numbers) if word == "/point" else parse_box(numbers)
+    except typer.BadParameter as error:
+        raise InputError(f"{word}: {error.message}") from error
 
 
 def _lines(*, typed: bool) -> Iterator[str]:

@@ -85,6 +85,24 @@ def _numbers(text: str, form: str) -> list[float]:
     return numbers
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """ "WxH" in pixels, as width and height."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise typer.BadParameter(f"expected WIDTHxHEIGHT in pixels, got {text!r}")
+    return int(width), int(height)
+
+
+def decoder_options(
+    *, steps: int | None, guidance: float | None, image_guidance: float | None, size: str | None
+) -> dict[str, object]:
+    """The options that were given, by the names that decoders know."""
+    given: dict[str, object] = {"steps": steps, "guidance": guidance, "image_guidance": image_guidance}
+    if size is not None:
+        given["width"], given["height"] = parse_size(size)
+    return {name: value for name, value in given.items() if value is not None}
+
+
 Model = Annotated[
     str, typer.Option("--model", "-m", help="An embedded model, or a model folder.", show_default=True)
 ]
@@ -93,6 +111,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line
 Threshold = Annotated[
     float | None,
     typer.Option("--threshold", min=0.0, max=1.0, help="Least score of an item; by default the decoder's."),
+]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Of making a picture.")]
+Guidance = Annotated[
+    float | None, typer.Option("--guidance", min=0.0, help="How closely a made picture keeps to the words.")
+]
+ImageGuidance = Annotated[
+    float | None, typer.Option("--image-guidance", min=0.0, help="How closely an edit keeps to its picture.")
+]
+Size = Annotated[
+    str | None,
+    typer.Option("--size", metavar="WxH", help="Of a made picture; an edit has its picture's size."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 MaxNewTokens = Annotated[int | None, typer.Option("--max-new-tokens", min=1, help="Longest reply.")]
@@ -138,7 +167,14 @@ def ask(
         list[str] | None,
         typer.Option("--box", metavar="X0,Y0,X1,Y1", help="A rectangle, numbered after the clicks."),
     ] = None,
+    no_image: Annotated[
+        bool, typer.Option("--no-image", help="Ask about no picture, for example to have one painted.")
+    ] = False,
     threshold: Threshold = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    image_guidance: ImageGuidance = None,
+    size: Size = None,
     seed: Seed = 0,
     max_new_tokens: MaxNewTokens = None,
     debug: Debug = False,
@@ -151,12 +187,15 @@ def ask(
     from superlink.ask_command import Question, run
 
     *images, instruction = arguments
-    if not images:
+    if no_image and images:
+        raise typer.BadParameter(f"with --no-image there is an instruction alone, got {images[0]!r} too")
+    if not images and not no_image:
         raise typer.BadParameter(
             f"name at least one picture and then the instruction, got only {instruction!r}",
             param_hint="IMAGE... INSTRUCTION",
         )
     points, boxes = [parse_point(text) for text in point or ()], [parse_box(text) for text in box or ()]
+    options = decoder_options(steps=steps, guidance=guidance, image_guidance=image_guidance, size=size)
     with one_line_errors(debug=debug):
         question = Question(
             images=tuple(images),
@@ -165,6 +204,7 @@ def ask(
             engine=engine,
             prompts=(*points, *boxes),
             threshold=threshold,
+            options=options,
             seed=seed,
             max_new_tokens=max_new_tokens,
         )
@@ -180,7 +220,14 @@ def chat(
     engine: EngineName = "local",
     json: Json = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder that /save writes to.")] = Path("out"),
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Folder of a talk to go on with, written by /keep.")
+    ] = None,
     threshold: Threshold = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    image_guidance: ImageGuidance = None,
+    size: Size = None,
     seed: Seed = 0,
     max_new_tokens: MaxNewTokens = None,
     debug: Debug = False,
@@ -191,6 +238,7 @@ def chat(
     """
     from superlink.chat_command import run
 
+    options = decoder_options(steps=steps, guidance=guidance, image_guidance=image_guidance, size=size)
     with one_line_errors(debug=debug):
         failures = run(
             image=image,
@@ -198,7 +246,9 @@ def chat(
             engine=engine,
             json=json,
             out=out,
+            resume=resume,
             threshold=threshold,
+            options=options,
             seed=seed,
             max_new_tokens=max_new_tokens,
         )

@@ -208,12 +208,10 @@ class DiffusionConfig(DecoderConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class StableDiffusionConfig(DiffusionConfig):
-    """Stable Diffusion (Rombach et al. 2022): a picture of what the link says.
-
-    Options of a call: `steps`, `guidance`, `height`, `width`.
-    """
+    """Stable Diffusion (Rombach et al. 2022): a picture of what the link says."""
 
     sources = 0
+    options = ("steps", "guidance", "height", "width")
 
     name: str = "stable_diffusion"
     routes: tuple[Route, ...] = field(default_factory=generation_routes)
@@ -234,10 +232,11 @@ class StableDiffusionConfig(DiffusionConfig):
 class InstructPix2PixConfig(DiffusionConfig):
     """InstructPix2Pix (Brooks et al. 2023): the picture of the call, changed as the link says.
 
-    Options of a call: `steps`, `guidance`, `image_guidance`, `side` (the longest).
+    The option `side` is the longest side at which the picture is edited; the answer has its own size.
     """
 
     sources = 1
+    options = ("steps", "guidance", "image_guidance", "side")
 
     name: str = "instruct_pix2pix"
     routes: tuple[Route, ...] = field(default_factory=edit_routes)

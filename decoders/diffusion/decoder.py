@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +51,6 @@ class DiffusionOutputs:
 
 class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
     """A picture for each link."""
-
-    options: ClassVar[tuple[str, ...]]  # what calls may ask for
 
     def __init__(self, config: DiffusionConfig, link_dim: int) -> None:
         super().__init__()

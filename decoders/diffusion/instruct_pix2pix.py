@@ -26,8 +26,6 @@ from superlink.router.errors import InputError
 class InstructPix2PixDecoder(DiffusionDecoder):
     """Edited pictures, in the size of the picture that was given."""
 
-    options = ("steps", "guidance", "image_guidance", "side")
-
     def __init__(self, config: InstructPix2PixConfig, link_dim: int) -> None:
         super().__init__(config, link_dim)
         self.config: InstructPix2PixConfig = config
@@ -48,7 +46,7 @@ class InstructPix2PixDecoder(DiffusionDecoder):
     def plan(self, call: Call, source: Pixels | None) -> Plan:
         config = self.config
         assert source is not None
-        check_options(call, self.options)
+        check_options(call, config.options)
         side = side_option(call, "side", config.side, multiple=config.multiple, most=config.max_side)
         return Plan(
             size=frame_of((source.shape[0], source.shape[1]), side=side, multiple=config.multiple),

@@ -23,8 +23,6 @@ from superlink.decoders.diffusion.sampling import Plan
 class StableDiffusionDecoder(DiffusionDecoder):
     """Pictures from links alone."""
 
-    options = ("steps", "guidance", "height", "width")
-
     def __init__(self, config: StableDiffusionConfig, link_dim: int) -> None:
         super().__init__(config, link_dim)
         self.config: StableDiffusionConfig = config
@@ -34,7 +32,7 @@ class StableDiffusionDecoder(DiffusionDecoder):
 
     def plan(self, call: Call, source: Pixels | None) -> Plan:
         config = self.config
-        check_options(call, self.options)
+        check_options(call, config.options)
         height, width = (
             side_option(call, name, config.side, multiple=config.multiple, most=config.max_side)
             for name in ("height", "width")

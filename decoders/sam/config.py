@@ -60,6 +60,8 @@ class PromptMix:
 class SamConfig(DecoderConfig):
     """Sizes, picture frame, losses and serving defaults."""
 
+    promptable = True
+
     name: str = "sam"
     routes: tuple[Route, ...] = field(default_factory=mask_routes)
     gather: bool = True

@@ -85,8 +85,9 @@ def prompts_of(call: Call) -> list[MaskPrompt]:
 
     One for each item of the boxes, masks and keypoints among its inputs; masks come with their
     box, keypoints with the visible points and, where it has an area, the box. Clicks refine the
-    boxes or masks that have as many items, item by item. An item belongs to the link of its
-    phrase; where no link has that phrase, to the only link, or to the links in their order.
+    boxes or masks that have as many items, item by item, unless those have other phrases. An item
+    belongs to the link of its phrase; where no link has that phrase, to the only link, or to the
+    links in their order.
 
     Raises:
         InputError: an input lies outside the picture, belongs to a picture of another size, is
@@ -99,6 +100,7 @@ def prompts_of(call: Call) -> list[MaskPrompt]:
         return [MaskPrompt(label=label) for label in range(len(call.links))]
     groups: list[list[MaskPrompt]] = []
     owners: list[list[int | None]] = []
+    phrases: list[tuple[str, ...]] = []
     for one in sorted(given, key=_are_clicks):
         if one.size != size:
             raise InputError(
@@ -106,9 +108,10 @@ def prompts_of(call: Call) -> list[MaskPrompt]:
                 f"pixels, the picture has {size[1]} x {size[0]}"
             )
         prompts = [_prompt(one, item, call.id) for item in range(len(one))]
-        refined = _same_length(groups, len(prompts)) if _are_clicks(one) else None
+        refined = _refined_by(one.phrases, groups, phrases) if _are_clicks(one) else None
         if refined is None:
             groups.append(prompts)
+            phrases.append(one.phrases)
             owners.append([_owner(one, item, call) for item in range(len(one))])
         else:
             groups[refined] = [
@@ -124,10 +127,14 @@ def _are_clicks(artifact: Boxes | Masks | Keypoints) -> bool:
     return isinstance(artifact, Keypoints) and set(artifact.keypoint_names) <= {INSIDE, OUTSIDE}
 
 
-def _same_length(groups: Sequence[Sequence[MaskPrompt]], length: int) -> int | None:
-    """The first group of that many prompts that has no points yet."""
-    for index, group in enumerate(groups):
-        if len(group) == length and not any(len(prompt.points) for prompt in group):
+def _refined_by(
+    clicked: Sequence[str], groups: Sequence[Sequence[MaskPrompt]], phrases: Sequence[Sequence[str]]
+) -> int | None:
+    """The first group of as many prompts that has no points yet and is not called otherwise."""
+    for index, (group, called) in enumerate(zip(groups, phrases, strict=True)):
+        if len(group) != len(clicked) or any(len(prompt.points) for prompt in group):
+            continue
+        if all(new in ("", old) for new, old in zip(clicked, called, strict=True)):
             return index
     return None
 

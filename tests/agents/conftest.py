@@ -8,6 +8,7 @@ import pytest
 
 from superlink.agents.model_folder import Model
 from superlink.agents.system import System
+from tests.agents.tiny_family import build_family
 from tests.agents.tiny_model import build_model, saying
 
 
@@ -22,3 +23,8 @@ def system(model: Model) -> Iterator[System]:
     text = "Here: <det>red circle</det>[DET], <det>heart</det>[DET], <det>star</det>[SEG]."
     with saying(model, text) as system:
         yield system
+
+
+@pytest.fixture(scope="session")
+def family() -> Model:
+    return build_family()

@@ -290,6 +290,21 @@ def test_calls_carry_what_the_question_said() -> None:
     assert (call.image_id, call.inputs, call.seed, call.threshold) == ("abc", (ref,), 7, 0.25)
 
 
+def test_every_call_has_the_options_of_its_own_question() -> None:
+    engine = RecordingEngine()
+    asked: list[dict[str, dict[str, object]]] = [{"painter": {"steps": 3}}, {}, {"finder": {"a": 1}}]
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE, options=options) for options in asked])
+    for row in range(3):
+        dispatcher.link(row, link(GEN, "a house"))
+        dispatcher.link(row, link(DET, "cat"))
+    dispatcher.finish()
+    given_options = {
+        decoder: [dict(call.options) for name, calls in engine.submitted for call in calls if name == decoder]
+        for decoder in ("painter", "finder")
+    }
+    assert given_options == {"painter": [{"steps": 3}, {}, {}], "finder": [{}, {}, {"a": 1}]}
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from([DET, SEG, GEN])), max_size=12))
 def test_every_link_reaches_its_decoder_once_in_reading_order(script: list[tuple[int, RoutingToken]]) -> None:
     engine = RecordingEngine()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from superlink.decoders.artifacts import Boxes, Keypoints, Masks, Picture, Text, tight_boxes
-from superlink.decoders.draw import LEAST_SIDE, color_of, draw
+from superlink.decoders.draw import LEAST_SIDE, color_of, draw, side_by_side
 from superlink.router.errors import InputError
 
 
@@ -120,3 +120,20 @@ def test_a_place_that_cannot_be_written_says_so_and_keeps_the_old_file(tmp_path:
     with pytest.raises(InputError, match="cannot write"):
         picture.save(tmp_path / "file" / "out.png")
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_pictures_stand_side_by_side_as_high_as_the_first() -> None:
+    first = np.full((100, 50, 3), 7, np.uint8)
+    second = np.zeros((10, 40, 3), np.uint8)
+    second[:, 20:] = 200
+    shown = side_by_side([Picture(pixels=first), Picture(pixels=second)]).pixels
+    assert shown.shape[0] == 100
+    np.testing.assert_array_equal(shown[:, :50], first)
+    right = shown[:, -400:]  # ten times as large
+    assert (shown[:, 50:-400] == 255).all()
+    assert shown[:, 50:-400].shape[1] > 0
+    assert (right[:, :180] == 0).all()
+    assert (right[:, 220:] == 200).all()
+    np.testing.assert_array_equal(side_by_side([Picture(pixels=second)]).pixels, second)
+    with pytest.raises(InputError, match="no picture"):
+        side_by_side([])

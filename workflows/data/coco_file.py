@@ -58,6 +58,7 @@ class CocoAnnotation:
     xyxy: tuple[float, float, float, float]  # inside the picture
     segmentation: Any  # None where there is none
     where: str  # "instances.json, annotation 3"
+    record: Record  # as in the file
 
     def mask(self, size: tuple[int, int]) -> BoolArray:
         """(H, W).
@@ -79,6 +80,7 @@ class CocoFile:
     images: tuple[CocoImage, ...]
     annotations: Mapping[int, tuple[CocoAnnotation, ...]]  # by image id; every image has an entry
     names: Mapping[int, str]  # of the categories, as a person would say them
+    categories: Mapping[int, Record]  # as in the file
     skipped: tuple[str, ...] = field(default=())  # why records were left out
 
 
@@ -132,6 +134,7 @@ def read_coco(path: str | Path, images: str | Path, *, skip_bad: bool = False) -
         images=tuple(found.values()),
         annotations={key: tuple(value) for key, value in rows.items()},
         names=names,
+        categories={record["id"]: record for record in data["categories"]},
         skipped=tuple(skipped),
     )
 
@@ -213,6 +216,7 @@ def _annotation(
         xyxy=(max(x, 0.0), max(y, 0.0), min(x + wide, width), min(y + high, height)),
         segmentation=record.get("segmentation"),
         where=where,
+        record=record,
     )
 
 

@@ -29,6 +29,8 @@ class Sample:
     targets: tuple[Target, ...]  # one for each decoder call of the last assistant message
     task: str  # "detect", "ground", "segment", "mixed", "chat", ...
     source: str = ""  # "shapes:123" or "file.json#17", for error messages
+    # What a right reply in words says, bare: "red", "three", "left"; None where routing and targets say it.
+    answer: str | None = None
 
 
 class Dataset(Protocol):

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
-import numpy as np
-from scipy.ndimage import binary_erosion
-
-from superlink.router.messages import Box, Mask, Message, Point, Prompt, Scribble
+from superlink.router.errors import DataError
+from superlink.router.messages import Message
 from superlink.workflows.data.instructions.answers import answer, expected_routing
 from superlink.workflows.data.instructions.grammar import Split
 from superlink.workflows.data.instructions.mix import ShapesMix, conversation, corpus, rounds
@@ -24,6 +23,8 @@ from superlink.workflows.data.instructions.vocabulary import Vocabulary
 from superlink.workflows.data.instructions.words import COLORS, SHAPES
 from superlink.workflows.data.samples import Sample, Target
 from superlink.workflows.data.scene_phrases import ScenePhrases, set_of
+from superlink.workflows.data.scene_tasks import SCENE_TASKS, SPOKEN_TASKS, World
+from superlink.workflows.data.scene_tasks.prompts import prompt_for
 from superlink.workflows.data.shapes import Scene, SceneConfig, SceneObject
 
 __all__ = ["ClassSamples", "ShapesMix", "ShapesSamples", "TextSamples", "corpus", "expected_routing"]
@@ -36,6 +37,10 @@ class TextSamples:
         length: number of samples.
         seed: of the stream.
         split: "train" draws from the templates for training, "heldout" from the others only.
+        mix: how often each task is drawn.
+
+    Raises:
+        DataError: the mix has tasks whose answers only a picture gives.
     """
 
     def __init__(
@@ -46,21 +51,34 @@ class TextSamples:
         self._split: Split = split
         self._mix = mix or ShapesMix()
         self._source = Vocabulary(self._mix.open_share)
+        unseen = sorted(set(self._mix.scene_tasks) - SPOKEN_TASKS)
+        if unseen:
+            raise DataError(
+                f"words alone do not answer {', '.join(unseen)}; give these tasks to ShapesSamples instead"
+            )
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, index: int) -> Sample:
         rng = _stream("text", self._seed, self._split, index, self._length)
+        source = f"text:{self._split}:{self._seed}:{index}"
         turns = None
         while turns is None:
-            turns = rounds(rng, self._mix.draw(rng), self._split, self._source)
+            task = self._mix.draw(rng)
+            if task in SCENE_TASKS:
+                world = World(seed=rng.getrandbits(62), config=SceneConfig(), is_drawn=False)
+                sample = SCENE_TASKS[task](rng, self._split, world)
+                if sample is not None:
+                    return _without_picture(replace(sample, source=source))
+                continue
+            turns = rounds(rng, task, self._split, self._source, unsaid=self._mix.unsaid)
         return Sample(
             conversation=conversation(turns),
             image=None,
             targets=(),
             task=turns[-1].task,
-            source=f"text:{self._split}:{self._seed}:{index}",
+            source=source,
         )
 
 
@@ -74,6 +92,9 @@ class ShapesSamples:
         mix: how often each task is drawn.
         scenes: what scenes are drawn from.
         masks: label boxes with masks too, so that every answer teaches the mask branch.
+        painted: side of pictures to be made, in pixels.
+
+    Some tasks look for another scene where that of the index does not offer what they ask for.
     """
 
     def __init__(
@@ -85,6 +106,7 @@ class ShapesSamples:
         mix: ShapesMix | None = None,
         scenes: SceneConfig | None = None,
         masks: bool = False,
+        painted: int = 128,
     ) -> None:
         self._length = length
         self._seed = seed
@@ -92,23 +114,47 @@ class ShapesSamples:
         self._mix = mix or ShapesMix()
         self._scenes = scenes or SceneConfig()
         self._masks = masks
+        self._painted = painted
 
     def __len__(self) -> int:
         return self._length
 
     def scene(self, index: int) -> Scene:
-        """The scene of a sample."""
-        return Scene.generate(scene_seed(self._split, self._seed, index), self._scenes)
+        """The scene of an index."""
+        return self._world(index).scene
+
+    def _world(self, index: int) -> World:
+        return World(
+            seed=scene_seed(self._split, self._seed, index),
+            config=self._scenes,
+            masks=self._masks,
+            painted=self._painted,
+        )
 
     def __getitem__(self, index: int) -> Sample:
         rng = _stream("shapes", self._seed, self._split, index, self._length)
-        scene = self.scene(index)
-        source = ScenePhrases(scene, is_open=rng.random() < self._mix.open_share / 3)
+        name = f"shapes:{self._split}:{self._seed}:{index}"
+        world = self._world(index)
+        is_open = rng.random() < self._mix.open_share / 3
         turns = None
         while turns is None:
             task = self._mix.draw(rng)
+            if task in SCENE_TASKS:
+                sample = SCENE_TASKS[task](rng, self._split, world)
+                if sample is not None:
+                    return replace(sample, source=name)
+                continue
+            scene, source = world.scene, ScenePhrases(world.scene, is_open=is_open)
             marked = _marked(rng, scene) if task == "region" else []
-            turns = rounds(rng, task, self._split, source, many=True, regions=len(marked))
+            turns = rounds(
+                rng,
+                task,
+                self._split,
+                source,
+                many=True,
+                regions=len(marked),
+                unsaid=self._mix.unsaid,
+            )
         image = scene.image()
         first = Message(
             role="user",
@@ -121,7 +167,7 @@ class ShapesSamples:
             image=image,
             targets=_targets(source, turns[-1].requests, marked, masks=self._masks),
             task=turns[-1].task,
-            source=f"shapes:{self._split}:{self._seed}:{index}",
+            source=name,
         )
 
 
@@ -170,6 +216,11 @@ def scene_seed(stream: str, seed: int, index: int) -> int:
     return (zlib.crc32(f"{stream}:{seed}".encode()) << 31) + index
 
 
+def _without_picture(sample: Sample) -> Sample:
+    messages = tuple(replace(message, images=(), prompts=()) for message in sample.conversation)
+    return replace(sample, conversation=messages, image=None, targets=())
+
+
 def _targets(
     source: ScenePhrases, requests: Sequence[Request], marked: Sequence[SceneObject], *, masks: bool
 ) -> tuple[Target, ...]:
@@ -193,25 +244,6 @@ def _marked(rng: Random, scene: Scene) -> list[SceneObject]:
     """The objects that the person clicks on."""
     count = min(rng.choices((1, 2, 3), (80, 16, 4))[0], len(scene.objects))
     return rng.sample(scene.objects, count)
-
-
-def prompt_for(rng: Random, item: SceneObject) -> Prompt:
-    """A click, a loose box, a scribble or a painted area that means one object."""
-    inner = binary_erosion(item.mask, iterations=2)
-    rows, columns = np.nonzero(inner if inner.any() else item.mask)
-    kind = rng.choices(("point", "box", "scribble", "mask"), (45, 25, 15, 15))[0]
-    if kind == "box":
-        x0, y0, x1, y1 = item.box
-        loose = 0.06 * max(x1 - x0, y1 - y0)
-        height, width = item.mask.shape
-        left, top = x0 + rng.uniform(-loose, loose), y0 + rng.uniform(-loose, loose)
-        right, bottom = x1 + rng.uniform(-loose, loose), y1 + rng.uniform(-loose, loose)
-        return Box(max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
-    if kind == "mask":
-        return Mask(inner if inner.any() and rng.random() < 0.5 else item.mask)
-    picks = [rng.randrange(len(rows)) for _ in range(1 if kind == "point" else rng.randrange(3, 7))]
-    points = sorted((float(columns[pick]) + 0.5, float(rows[pick]) + 0.5) for pick in picks)
-    return Point(*points[0]) if kind == "point" else Scribble(tuple(points))
 
 
 def _stream(kind: str, seed: int, split: Split, index: int, length: int) -> Random:

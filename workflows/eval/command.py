@@ -31,7 +31,10 @@ def shapes(
     seed: Annotated[int, typer.Option(min=0, help="Other seeds ask about other scenes.")] = 0,
     part: Annotated[
         list[str] | None,
-        typer.Option(help="Only this part: routing, boxes, masks, grounding or foreign; may repeat."),
+        typer.Option(
+            help="Only this part: routing, boxes, masks, grounding, foreign, keypoints, vqa, captions, "
+            "interactive, generation or edits; may repeat. By default all that the model has decoders for."
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Questions of one generation.")] = 8,
     device: Annotated[str, typer.Option(help="Where the weights are kept.")] = "cpu",
@@ -39,7 +42,7 @@ def shapes(
     out: Annotated[Path | None, typer.Option(help="Write the JSON to this file, too.")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.")] = False,
 ) -> None:
-    """Routing, boxes, masks, grounding and pictures by other programs, on held-out questions."""
+    """Every task of the shapes world on held-out questions, and pictures drawn by other programs."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -47,6 +50,7 @@ def shapes(
     from superlink.agents.turn import write_whole
     from superlink.workflows.eval.answering import answers_of
     from superlink.workflows.eval.shapes import PARTS, evaluate, questions_of
+    from superlink.workflows.eval.tasks import unanswered
 
     parts = tuple(dict.fromkeys(part or PARTS))
     if unknown := [one for one in parts if one not in PARTS]:
@@ -55,6 +59,11 @@ def shapes(
         load(model, device=device) as system,
         Progress(console=Console(file=sys.stderr), transient=True) as bars,
     ):
+        tokens = [route.token.text for decoder in system.decoders for route in decoder.routes]
+        left_out = unanswered(parts, tokens)
+        for one, token in left_out.items():
+            sys.stderr.write(f"{one} is left out: {system.name!r} has no decoder for {token}\n")
+        parts = tuple(one for one in parts if one not in left_out)
         rows = {one: bars.add_task(one, total=questions_of(one, count)) for one in parts}
         report = evaluate(
             answers_of(system),

@@ -265,18 +265,19 @@ def _svg(items: list[Item], height: int, width: int, paper: str) -> NDArray[np.u
     for item in items:
         stroke = f'stroke="{item.edge}" stroke-width="{item.line}"' if item.edge else ""
         place = f'cx="{item.x:.2f}" cy="{item.y:.2f}"'
+        ink = "rgb({},{},{})".format(*ImageColor.getrgb(item.css)[:3])  # resvg lacks "rebeccapurple"
         if item.shape == "circle":
-            parts.append(f'<circle {place} r="{item.radius:.2f}" fill="{item.css}" {stroke}/>')
+            parts.append(f'<circle {place} r="{item.radius:.2f}" fill="{ink}" {stroke}/>')
         elif item.shape == "ring":
             thick = item.radius * (1 - RING_HOLE)
             parts.append(
                 f'<circle {place} r="{item.radius - thick / 2:.2f}" fill="none" '
-                f'stroke="{item.css}" stroke-width="{thick:.2f}"/>'
+                f'stroke="{ink}" stroke-width="{thick:.2f}"/>'
             )
         else:
             for loop in item.outline():
                 corners = " ".join(f"{x:.2f},{y:.2f}" for x, y in loop)
-                parts.append(f'<polygon points="{corners}" fill="{item.css}" {stroke}/>')
+                parts.append(f'<polygon points="{corners}" fill="{ink}" {stroke}/>')
     text = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">{"".join(parts)}</svg>'
     png = bytes(resvg_py.svg_to_bytes(svg_string=text))
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).copy()

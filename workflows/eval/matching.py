@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from superlink.decoders.artifacts import Boxes, FloatArray, Masks
+from superlink.decoders.artifacts import Boxes, FloatArray, Keypoints, Masks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,9 @@ def box_iou(boxes: FloatArray, others: FloatArray) -> FloatArray:
     return iou
 
 
-def matches(found: Boxes | Masks, truth: Boxes | Masks, least: float = 0.5) -> list[tuple[int, int]]:
+def matches(
+    found: Boxes | Masks | Keypoints, truth: Boxes | Masks | Keypoints, least: float = 0.5
+) -> list[tuple[int, int]]:
     """Pairs (found, truth) of the same name with box IoU of at least `least`.
 
     Found ones take their best free truth in order of score, as COCO matches.

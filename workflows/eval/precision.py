@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from superlink.decoders.artifacts import Boxes, Masks
-from superlink.decoders.coco import annotations_of, categories
+from superlink.decoders.coco import Items, annotations_of, categories
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,28 +38,46 @@ def average_precision(truths: Sequence[Boxes | Masks], found: Sequence[Boxes | M
     if len(truths) != len(found):
         raise ValueError(f"{len(truths)} pictures have truths but {len(found)} have findings")
     kind = "segm" if any(isinstance(truth, Masks) for truth in truths) else "bbox"
-    names = tuple(sorted({name for truth in truths for name in truth.names}))
-    rows = [row for index, truth in enumerate(truths) for row in _rows(truth, names, index + 1)]
-    results = [row for index, one in enumerate(found) for row in _rows(one, names, index + 1)]
+    names = class_names(truths)
+    rows = [row for index, truth in enumerate(truths) for row in rows_of(truth, names, index + 1)]
+    results = [row for index, one in enumerate(found) for row in rows_of(one, names, index + 1)]
     if not rows or not results:
         return Precision(ap=0.0, ap50=0.0, ap75=0.0, truths=len(rows))
-    stats = _evaluated(truths, names, rows, results, kind)
+    stats = coco_stats(truths, names, rows, results, kind)
     return Precision(ap=stats[0], ap50=stats[1], ap75=stats[2], truths=len(rows))
 
 
-def _rows(artifact: Boxes | Masks, names: tuple[str, ...], image_id: int) -> list[dict[str, Any]]:
+def class_names(truths: Sequence[Items]) -> tuple[str, ...]:
+    """The names of all truths, sorted: class k has category k + 1."""
+    return tuple(sorted({name for truth in truths for name in truth.names}))
+
+
+def rows_of(artifact: Items, names: tuple[str, ...], image_id: int) -> list[dict[str, Any]]:
+    """COCO annotations of the items whose name is one of `names`."""
     ids = [names.index(name) + 1 if name in names else 0 for name in artifact.names]
     rows = annotations_of(artifact, image_id=image_id, category_ids=ids)
     return [row for row in rows if row["category_id"] > 0]
 
 
-def _evaluated(
-    truths: Sequence[Boxes | Masks],
+def coco_stats(
+    truths: Sequence[Items],
     names: tuple[str, ...],
     rows: list[dict[str, Any]],
     results: list[dict[str, Any]],
     kind: str,
+    *,
+    keypoint_constants: NDArray[np.float64] | None = None,
 ) -> list[float]:
+    """AP, AP50 and AP75 by pycocotools; 0 in place of its -1 where nothing is there.
+
+    Args:
+        truths: for the sizes of the pictures.
+        names: of the classes.
+        rows: annotations of the truths.
+        results: annotations of what was found.
+        kind: "bbox", "segm" or "keypoints".
+        keypoint_constants: for "keypoints", the standard deviation of every keypoint.
+    """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -70,6 +91,8 @@ def _evaluated(
         truth.dataset = {"images": images, "annotations": numbered, "categories": categories(names)}
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(results), kind)
+        if keypoint_constants is not None:
+            evaluation.params.kpt_oks_sigmas = keypoint_constants
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

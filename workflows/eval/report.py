@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,11 @@ class Metric:
     name: str  # "AP50"
     value: float  # in [0, 1]
     count: int  # how many things it was measured on
+
+
+def share(group: str, name: str, flags: Sequence[bool]) -> Metric:
+    """The share of true ones; 0 of none."""
+    return Metric(group=group, name=name, value=sum(flags) / len(flags) if flags else 0.0, count=len(flags))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

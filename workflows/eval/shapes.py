@@ -1,4 +1,4 @@
-"""`superlink eval shapes`: routing, boxes, masks, grounding and foreign pictures, free-running.
+"""`superlink eval shapes`: every task of the shapes world, free-running.
 
 Everything goes through the whole loop: an instruction that training never used, the reply that
 the router writes by itself, the decoders on its links. A wrong phrase finds nothing.
@@ -7,12 +7,13 @@ the router writes by itself, the decoders on its links. A wrong phrase finds not
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from superlink.agents.asking import Question
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Boxes, Masks
+from superlink.workflows.data.samples import Dataset
 from superlink.workflows.data.shapes_samples import ShapesSamples
 from superlink.workflows.eval import scenes
 from superlink.workflows.eval.answering import Answer, Progress, answered
@@ -22,8 +23,11 @@ from superlink.workflows.eval.precision import average_precision
 from superlink.workflows.eval.report import EvalReport, Metric
 from superlink.workflows.eval.routing import routing
 from superlink.workflows.eval.scenes import Asked
+from superlink.workflows.eval.tasks import TASKS, measured
+from superlink.workflows.eval.world_tasks import WorldTask
 
-PARTS = ("routing", "boxes", "masks", "grounding", "foreign")
+FINDING = ("routing", "boxes", "masks", "grounding", "foreign")
+PARTS = (*FINDING, *TASKS)
 Kind = TypeVar("Kind", Boxes, Masks)
 
 
@@ -33,7 +37,8 @@ def evaluate(
     model: str = "",
     count: int = 200,
     seed: int = 0,
-    parts: tuple[str, ...] = PARTS,
+    parts: tuple[str, ...] = FINDING,
+    samples: Mapping[str, Dataset] | None = None,
     batch: int = 8,
     progress: Callable[[str, int], None] | None = None,
 ) -> EvalReport:
@@ -45,11 +50,13 @@ def evaluate(
         count: questions of each part; routing gets twice as many.
         seed: other seeds ask other questions about other scenes.
         parts: what to measure, of `PARTS`.
+        samples: what parts of `TASKS` ask, by part; by default `WorldTask`.
         batch: questions of one generation.
         progress: called with the part and the number of questions just answered.
 
     Raises:
-        InputError: part "foreign" without the programs that draw its pictures.
+        InputError: part "foreign" without the programs that draw its pictures, or samples that lack
+            what their part is scored by.
     """
     if "foreign" in parts:
         check_programs()
@@ -59,7 +66,12 @@ def evaluate(
         tell: Progress | None = None
         if progress is not None:
             tell = _teller(progress, part)
-        metrics += _MEASURES[part](answer, count, seed, batch, tell)
+        if part in TASKS:
+            given = (samples or {}).get(part)
+            asked = WorldTask(part, count, seed=seed) if given is None else given
+            metrics += measured(answer, part, asked, batch=batch, progress=tell)
+        else:
+            metrics += _MEASURES[part](answer, count, seed, batch, tell)
     return EvalReport(
         task="shapes", model=model, seed=seed, seconds=time.monotonic() - start, metrics=tuple(metrics)
     )

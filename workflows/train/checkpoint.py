@@ -1,8 +1,8 @@
 """Training state on disk, from which a run goes on exactly as if it had never stopped.
 
-What a step draws depends on seed and step alone (see `data` and `loop`), so weights, moments, words
-and the number of steps done are the whole state. Files are safetensors and JSON, keyed by parameter names.
-A folder under its final name is complete: it is written beside and renamed.
+What a step draws depends on seed and step alone (see `data` and `loop`), so weights, moments, averages,
+words and the number of steps done are the whole state. Files are safetensors and JSON, keyed by parameter
+names. A folder under its final name is complete: it is written beside and renamed.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from superlink.router.checkpoint import load_json, load_weights, save_json, save
 from superlink.router.errors import ModelError
 from superlink.router.keymap import load_strictly
 from superlink.router.tokenizer import RouterTokenizer
+from superlink.workflows.train.average import RunningAverage
 from superlink.workflows.train.module import JointModule
 
-WEIGHTS, OPTIMIZER, STATE = "weights", "optimizer", "state.json"
+WEIGHTS, OPTIMIZER, AVERAGE, STATE = "weights", "optimizer", "average", "state.json"
 FILE_BYTES = 4_000_000_000
 _NAME = re.compile(r"step-(\d{8})")
 
@@ -45,6 +46,7 @@ def save(
     step: int,
     module: JointModule,
     optimizer: torch.optim.Optimizer,
+    average: RunningAverage | None,
     identity: dict[str, object],
     keep: int,
 ) -> Path:
@@ -59,6 +61,8 @@ def save(
     part.mkdir(parents=True)
     save_weights(part, WEIGHTS, module.state_dict(), max_bytes=FILE_BYTES)
     save_weights(part, OPTIMIZER, _moments(module, optimizer), max_bytes=FILE_BYTES)
+    if average is not None:
+        save_weights(part, AVERAGE, average.state_dict(), max_bytes=FILE_BYTES)
     module.tokenizer.save(part)
     save_json(part / STATE, {"step": step, "run": identity})
     if final.exists():  # the same state, written by an earlier start
@@ -70,9 +74,14 @@ def save(
 
 
 def load(
-    folder: Path, *, module: JointModule, optimizer: torch.optim.Optimizer, identity: dict[str, object]
+    folder: Path,
+    *,
+    module: JointModule,
+    optimizer: torch.optim.Optimizer,
+    average: RunningAverage | None,
+    identity: dict[str, object],
 ) -> int:
-    """Restore weights and moments; steps done.
+    """Restore weights, moments and averages; steps done.
 
     Raises:
         ModelError: the checkpoint belongs to another model or to a run with other settings.
@@ -88,6 +97,8 @@ def load(
         )
     load_strictly(module, load_weights(folder, WEIGHTS), f"the checkpoint {str(folder)!r}")
     _restore_moments(module, optimizer, load_weights(folder, OPTIMIZER))
+    if average is not None:
+        average.load_state_dict(load_weights(folder, AVERAGE))
     # The words of the run's start: a recipe that learns them anew may have got other texts since.
     module.tokenizer = RouterTokenizer.load(folder)
     return int(state["step"])

@@ -1,28 +1,46 @@
-"""`superlink train RECIPE`: what it takes. Torch and Ray are imported when it runs."""
+"""`superlink train`: recipes and what they take. Torch and Ray are imported when one runs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+from superlink.workflows.train.finetune_command import SUMMARIES, staged_command
 
 if TYPE_CHECKING:
     from superlink.workflows.train.config import TrainConfig
 
+RECIPE = "RECIPE"
+
+
+class _Recipes(TyperGroup):
+    """A first word that is no command is a recipe: `superlink train shapes-tiny`."""
+
+    # Any: newer typers have a click of their own.
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "-h", "--help"):
+            args = [RECIPE, *args]
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
+    cls=_Recipes,
+    help="Train router and decoders together: a recipe by its name, or on your own data.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-@app.command()
+@app.command(RECIPE, short_help="shapes-tiny (the embedded model, from nothing) or shapes-smoke (a minute).")
 def train_command(
     recipe: Annotated[str, typer.Argument(help="What to train: shapes-tiny, shapes-smoke.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the run [default: runs/RECIPE].")
+        Path | None, typer.Option("--out", help="Folder of the run; runs/RECIPE by default.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that share each batch.")] = None,
     steps: Annotated[
@@ -44,20 +62,25 @@ def train_command(
     Stop with Ctrl-C: the step in progress is finished and saved. The same command goes on from there,
     with exactly the result of a run that was never stopped.
     """
-    from superlink.workflows.train.progress import progress_of
-    from superlink.workflows.train.trainer import run, run_local
+    from superlink.workflows.train.starting import start_run
 
     config = _config(recipe, workers=workers, steps=steps, seed=seed, prefetch=prefetch, gpu=gpu)
-    folder = out or Path("runs") / recipe
-    start = run_local if local else run
-    with progress_of(folder, config.steps):
-        result = start(config, folder, resume=resume)
-    if not result.finished:
-        typer.echo(
-            f"stopped after {result.steps} of {config.steps} steps; the same command goes on", err=True
-        )
-        raise typer.Exit(130)
-    typer.echo(str(result.model))
+    start_run(config, out or Path("runs") / recipe, local=local, resume=resume)
+
+
+@app.command("list")
+def list_command() -> None:
+    """Print every recipe with its purpose, one a line."""
+    from superlink.workflows.train.recipes import RECIPES
+
+    for name, build in RECIPES.items():
+        typer.echo(f"{name:<16}{(build.__doc__ or '').strip().splitlines()[0]}")
+    for name, summary in SUMMARIES.items():
+        typer.echo(f"{name:<16}{summary} Needs --data.")
+
+
+for _name, _summary in SUMMARIES.items():
+    app.command(_name, short_help=_summary, help=f"{_summary}\n\n{staged_command.__doc__}")(staged_command)
 
 
 def _config(

@@ -55,6 +55,14 @@ class Lora:
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Average:
+    """A running average of the weights that match, which validation and the exported model get."""
+
+    globs: tuple[str, ...]  # "decoders.stable_diffusion.unet.*"
+    decay: float = 0.999  # of one step, after the first ones
+
+
 Lesson = Literal["all", "words", "cells"]
 
 
@@ -104,6 +112,7 @@ class TrainConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 1.0  # largest norm of the gradient of all parameters
     lora: Lora | None = None
+    average: Average | None = None
     # "language", a decoder or "<decoder>.cells" (1 if absent), "link_words" (0 if absent, see link_words.py).
     loss_weights: Mapping[str, float] = field(default_factory=dict)
     validation: tuple[Source, ...] = ()  # mixture for teacher-forced losses; empty = none

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from superlink.router.errors import InputError, TrainError
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.train import checkpoint
+from superlink.workflows.train.average import RunningAverage
 from superlink.workflows.train.collective import Collective, average_gradients
 from superlink.workflows.train.config import Stage, TrainConfig
 from superlink.workflows.train.data import Mixture, StepBatches, batches
@@ -69,12 +71,21 @@ class TrainLoop:
             self.module.router.vision_tower.set_attn_implementation("eager")
         self.adapters = None if config.lora is None else add_adapters(self.module, config.lora)
         self.optimizer = build_optimizer(self.module, config)
+        self.average = (
+            None
+            if config.average is None
+            else RunningAverage(self.module, config.average.globs, decay=config.average.decay)
+        )
         self.module.train()
         self.step = 0
         found = checkpoint.checkpoints(folder / CHECKPOINTS) if resume else []
         if found:
             self.step = checkpoint.load(
-                found[-1][1], module=self.module, optimizer=self.optimizer, identity=run_identity(config)
+                found[-1][1],
+                module=self.module,
+                optimizer=self.optimizer,
+                average=self.average,
+                identity=run_identity(config),
             )
         self.evaluation = evaluation or self._validation()
         self.watch = Stopwatch()
@@ -159,6 +170,8 @@ class TrainLoop:
             set_lr(self.optimizer, stage_lr(stage, step))
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+            if self.average is not None:
+                self.average.update(self.module)
         self._log.add(losses, norm, samples=len(samples) * self.collective.world, active=counts)
         return stopped
 
@@ -222,7 +235,9 @@ class TrainLoop:
 
     def _evaluate(self) -> None:
         if self.evaluation is not None and self._writer is not None:
-            losses = self.evaluation(self.module, self.step)
+            averaged = nullcontext() if self.average is None else self.average.applied(self.module)
+            with averaged:
+                losses = self.evaluation(self.module, self.step)
             self._writer.write("validation", self.step, {"losses": dict(losses)})
 
     def _save(self) -> None:
@@ -232,12 +247,15 @@ class TrainLoop:
                 step=self.step,
                 module=self.module,
                 optimizer=self.optimizer,
+                average=self.average,
                 identity=run_identity(self.config),
                 keep=self.config.keep,
             )
         self.collective.barrier()
 
     def _finish(self) -> None:
+        if self.average is not None:
+            self.average.copy_to(self.module)
         if self.adapters is not None:
             merge_adapters(self.adapters)
         if self.collective.rank == 0:
@@ -307,7 +325,9 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 
 def run_identity(config: TrainConfig) -> dict[str, object]:
     """What must not change between the starts of one run, or resuming would not be exact."""
+    average = config.average
     return {
+        "average": None if average is None else [*average.globs, average.decay],
         "seed": config.seed,
         "stages": [
             [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from superlink.agents.model_folder import Model, load_model, save_model
+from superlink.agents.model_folder import Model, load_model, read_outline, save_model
 from superlink.decoders.contract import DecoderConfig
 from superlink.router.checkpoint import Precision
-from superlink.router.config import RouterConfig
+from superlink.router.config import RouterConfig, Tiling
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
 from superlink.workflows.train.module import JointModule
@@ -44,13 +44,19 @@ class SavedSystem:
     known: tuple[type[DecoderConfig], ...] = ()  # configuration classes of decoders from elsewhere
     name: str = ""  # of the exported model; "" = as it was
     dtype: Precision = "fp32"
+    tiling: Tiling | None = None  # of pictures while it trains; None = as it is served
 
     def build(self) -> JointModule:
         model = load_model(self.folder, decoders=self.known)
+        if self.tiling is not None:
+            model.router.config = replace(model.router.config, tiling=self.tiling)
         fresh = [config.build(model.router.config.width) for config in self.also]
         return JointModule(router=model.router, decoders=[*model.decoders, *fresh], tokenizer=model.tokenizer)
 
     def export(self, module: JointModule, folder: Path) -> None:
+        if self.tiling is not None:
+            served = read_outline(self.folder, decoders=self.known)[0].tiling
+            module.router.config = replace(module.router.config, tiling=served)
         export(module, folder, name=self.name or self.folder.name, dtype=self.dtype)
 
 

@@ -57,6 +57,15 @@ def test_clicks_hold_points_on_and_beside_the_thing() -> None:
     assert found.box is None
 
 
+def test_clicks_of_another_phrase_ask_for_a_mask_of_their_own() -> None:
+    named = replace(boxes_of([[4, 4, 20, 20]]), names=("region1",), labels=np.zeros(1, np.int64))
+    for name, together in (("region1", True), ("region2", False), ("", True)):
+        found = prompts(named, clicks([(10, 10)], size=SIZE, name=name))
+        assert [(one.box is not None, len(one.points)) for one in found] == (
+            [(True, 1)] if together else [(True, 0), (False, 1)]
+        )
+
+
 def test_clicks_refine_the_box_or_the_mask_that_they_come_with() -> None:
     clicked = clicks([(10, 10)], size=SIZE)
     mask = masks_of([rectangle(SIZE, 4, 4, 20, 20)])

@@ -37,8 +37,19 @@ def test_eval_prints_one_json_object_and_writes_it_too(tmp_path: Path) -> None:
 def test_eval_prints_a_table_of_every_part() -> None:
     result = CliRunner().invoke(app, ["eval", "shapes", "--count", "1"])
     assert result.exit_code == 0, result.output
-    for words in ("routing", "AP50", "mIoU of matched", "P@0.5", "foreign pictures"):
+    for words in ("routing", "AP50", "mIoU of matched", "P@0.5", "foreign pictures", "captions", "vqa"):
         assert words in result.stdout
+
+
+@pytest.mark.usefixtures("untrained")
+def test_parts_that_the_model_has_no_decoder_for_are_left_out_and_said_so() -> None:
+    parts = ["--part", "keypoints", "--part", "vqa", "--part", "generation", "--part", "interactive"]
+    result = CliRunner().invoke(app, ["eval", "shapes", "--count", "2", *parts, "--json"])
+    assert result.exit_code == 0, result.output
+    assert "keypoints is left out: 'test' has no decoder for [POSE]\n" in result.stderr
+    assert "generation is left out: 'test' has no decoder for [GEN]\n" in result.stderr
+    groups = {metric["group"] for metric in json.loads(result.stdout)["metrics"]}
+    assert groups == {"vqa", "interactive"}
 
 
 def test_an_unknown_part_is_bad_usage() -> None:

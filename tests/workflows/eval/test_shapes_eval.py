@@ -14,7 +14,7 @@ from superlink.workflows.data.samples import iterate
 from superlink.workflows.data.shapes_samples import ShapesSamples
 from superlink.workflows.eval import scenes
 from superlink.workflows.eval.routing import is_right
-from superlink.workflows.eval.shapes import PARTS, evaluate
+from superlink.workflows.eval.shapes import FINDING, evaluate
 
 COUNT, SEED = 12, 3
 Key = tuple[str, str]
@@ -58,7 +58,7 @@ def oracle(
 
 def test_right_answers_score_one_everywhere(truths: dict[Key, Artifact], replies: dict[str, str]) -> None:
     report = evaluate(oracle(truths, replies), count=COUNT, seed=SEED, batch=5)
-    assert {metric.group for metric in report.metrics} == {*PARTS[:-1], "foreign pictures"}
+    assert {metric.group for metric in report.metrics} == {*FINDING[:-1], "foreign pictures"}
     assert [m for m in report.metrics if m.value != pytest.approx(1)] == []
     assert all(metric.count > 0 for metric in report.metrics)
 
@@ -78,7 +78,7 @@ def test_right_boxes_under_wrong_names_score_zero(
     def misnamed(artifact: Boxes | Masks) -> Boxes | Masks:
         return replace(artifact, names=tuple(f"{name}s" for name in artifact.names))
 
-    report = evaluate(oracle(truths, replies, misnamed), count=COUNT, seed=SEED, parts=PARTS[1:])
+    report = evaluate(oracle(truths, replies, misnamed), count=COUNT, seed=SEED, parts=FINDING[1:])
     assert {metric.value for metric in report.metrics} == {0}
 
 

@@ -12,6 +12,9 @@ Routed = tuple[str, str]  # (token, phrase): ("[DET]", "red circle")
 _TAGGED = re.compile(r"<det>([^<>]+)</det>(\[[A-Z]+\])")
 
 NOTHING = "All right, I mark nothing."
+# Sections of chat.txt that are no longer true of a router that learns the tasks they refuse.
+NO_WORDS = "I cannot describe or count yet, but I can find and outline things: tell me what."
+NO_PICTURES = "I cannot change or make pictures yet, but I can find and outline things in them."
 UNCLEAR = "Please tell me what: for example, find the red circles."  # also a section of chat.txt
 
 
@@ -24,6 +27,10 @@ def answer(routed: Sequence[Routed]) -> str:
         start = "Here it is:"
     elif tokens == {"[SEG]"}:
         start = "Outlined:"
+    elif tokens == {"[GEN]"}:
+        start = "Painted:"
+    elif tokens == {"[EDIT]"}:
+        start = "Changed:"
     else:
         start = "Here they are:"
     # The space stands inside the tag: a word then has the ids that it has in the instruction.

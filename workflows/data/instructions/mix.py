@@ -7,12 +7,23 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from superlink.router.messages import Conversation, Message
-from superlink.workflows.data.instructions.answers import NOTHING, answer, without_tags
+from superlink.workflows.data.instructions.answers import (
+    NO_PICTURES,
+    NO_WORDS,
+    NOTHING,
+    answer,
+    without_tags,
+)
 from superlink.workflows.data.instructions.dialogues import dialogue
 from superlink.workflows.data.instructions.grammar import Split
 from superlink.workflows.data.instructions.regions import region_instruction
 from superlink.workflows.data.instructions.tasks import Instruction, PhraseSource, instruction
 from superlink.workflows.data.instructions.vocabulary import Vocabulary
+from superlink.workflows.data.scene_tasks import SCENE_TASKS, World
+from superlink.workflows.data.shapes import SceneConfig
+
+_IN_WORDS = ("vqa", "caption", "grounded_caption", "region_caption", "recognition")
+_MAKE_PICTURES = ("generate", "edit", "compose")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +41,33 @@ class ShapesMix:
     dialogue: float = 0.12
     open_share: float = 0.2  # of the instructions that name something, about things not in the shapes world
 
+    # Tasks of `scene_tasks`, under the same names.
+    vqa: float = 0.0
+    caption: float = 0.0
+    grounded_caption: float = 0.0
+    region_caption: float = 0.0
+    recognition: float = 0.0
+    pose: float = 0.0
+    generate: float = 0.0
+    edit: float = 0.0
+    compose: float = 0.0  # two decoders in one sentence
+    in_context: float = 0.0
+    interactive: float = 0.0
+
+    @property
+    def scene_tasks(self) -> dict[str, float]:
+        """Weights of those tasks of `scene_tasks` that are drawn at all."""
+        return {name: weight for name in SCENE_TASKS if (weight := float(getattr(self, name)))}
+
+    @property
+    def unsaid(self) -> frozenset[str]:
+        """Replies of chat that refuse what this mix teaches."""
+        drawn = self.scene_tasks
+        refused = {NO_WORDS: _IN_WORDS, NO_PICTURES: _MAKE_PICTURES}
+        return frozenset(text for text, tasks in refused.items() if any(name in drawn for name in tasks))
+
     def draw(self, rng: Random) -> str:
-        """The name of a task, as `tasks.instruction` takes it, or "region" or "dialogue"."""
+        """The name of a task: of `SCENE_TASKS`, or as `rounds` takes it."""
         weights = {
             "detect": self.detect,
             "ground": self.ground,
@@ -42,27 +78,38 @@ class ShapesMix:
             "chat": self.chat,
             "region": self.region,
             "dialogue": self.dialogue,
+            **self.scene_tasks,
         }
         return rng.choices(list(weights), list(weights.values()))[0]
 
 
 def rounds(
-    rng: Random, task: str, split: Split, source: PhraseSource, *, many: bool = False, regions: int = 0
+    rng: Random,
+    task: str,
+    split: Split,
+    source: PhraseSource,
+    *,
+    many: bool = False,
+    regions: int = 0,
+    unsaid: frozenset[str] = frozenset(),
 ) -> list[Instruction] | None:
     """The rounds of one conversation, most often a single one; None where the source lacks a phrase.
 
     Args:
         many: favour two to five classes in an instruction.
         regions: number of visual prompts of the message, for task "region"; 0 = spell their names.
+        unsaid: replies that no round may give; such rounds are None as well.
     """
+    found: Instruction | None
     if task == "dialogue":
-        return dialogue(rng, split, source, rng.choices((2, 3, 4), (50, 33, 17))[0])
+        turns = dialogue(rng, split, source, rng.choices((2, 3, 4), (50, 33, 17))[0])
+        return None if any(turn.reply in unsaid for turn in turns) else turns
     if task == "region":
         count = regions or rng.choices((1, 2), (8, 2))[0]
         found = region_instruction(rng, split, source, count, spoken=regions > 0)
     else:
         found = instruction(rng, task, split, source, many)
-    return None if found is None else [found]
+    return None if found is None or found.reply in unsaid else [found]
 
 
 def reply(found: Instruction) -> str:
@@ -81,18 +128,31 @@ def conversation(turns: Sequence[Instruction], first: Message | None = None) -> 
     return tuple(messages)
 
 
-def corpus(n: int, seed: int = 0, *, fold_case: bool = False) -> Iterator[str]:
+def corpus(n: int, seed: int = 0, *, fold_case: bool = False, mix: ShapesMix | None = None) -> Iterator[str]:
     """`n` texts for a tokenizer: what people and the assistant write, without special tokens.
 
     Args:
         fold_case: questions as a router with `fold_case` reads them.
+        mix: how often each task is drawn; without tasks of `scene_tasks` by default.
     """
     rng = Random(f"corpus:{seed}")
-    mix = ShapesMix()
+    mix = mix or ShapesMix()
     source = Vocabulary(2 * mix.open_share)  # rare words need pieces of their own
     for index in range(n):
-        found = None
-        while found is None:
-            found = rounds(rng, mix.draw(rng), "train", source)
-        asked = f" {found[-1].text.lower()}" if fold_case else found[-1].text
-        yield asked if index % 4 else without_tags(reply(found[-1]))
+        texts = None
+        while texts is None:
+            texts = _texts(rng, mix, source)
+        asked, replied = texts
+        asked = f" {asked.lower()}" if fold_case else asked
+        yield asked if index % 4 else without_tags(replied)
+
+
+def _texts(rng: Random, mix: ShapesMix, source: PhraseSource) -> tuple[str, str] | None:
+    """The last question and its answer."""
+    task = mix.draw(rng)
+    if task in SCENE_TASKS:
+        world = World(seed=rng.getrandbits(62), config=SceneConfig(), is_drawn=False)
+        sample = SCENE_TASKS[task](rng, "train", world)
+        return None if sample is None else (sample.conversation[-2].text, sample.conversation[-1].text)
+    found = rounds(rng, task, "train", source, unsaid=mix.unsaid)
+    return None if found is None else (found[-1].text, reply(found[-1]))

@@ -17,15 +17,23 @@ from superlink.workflows.data.instructions.tasks import (
 
 
 def region_instruction(
-    rng: Random, split: Split, source: PhraseSource, count: int, *, spoken: bool = True
+    rng: Random,
+    split: Split,
+    source: PhraseSource,
+    count: int,
+    *,
+    spoken: bool = True,
+    masked: bool | None = None,
 ) -> Instruction | None:
     """An instruction about the `count` regions of this message.
 
     Args:
         spoken: regions may be meant without their names ("this"); else it says "region1".
+        masked: ask for masks, or for boxes; either by default.
     """
     names = [f"region{k}" for k in range(1, count + 1)]
-    masked = rng.random() < 0.6
+    if masked is None:
+        masked = rng.random() < 0.6
     section = f"{'masked' if masked else 'found'} {'one' if count == 1 else 'several'}"
     template = draw(rng, "region", split, section)
     if not spoken and "{k:" not in template.source:  # it would say nothing of which region it means

@@ -13,7 +13,7 @@ from superlink.workflows.data.shapes.backgrounds import Background
 from superlink.workflows.data.shapes.colors import COLOR_NAMES, lab_distance, sample_color
 from superlink.workflows.data.shapes.figures import SHAPES, Figure
 from superlink.workflows.data.shapes.language import article, named
-from superlink.workflows.data.shapes.layout import added_figure
+from superlink.workflows.data.shapes.layout import SceneConfig, added_figure
 from superlink.workflows.data.shapes.scene import Scene, SceneObject
 
 EditKind = Literal["recolor", "remove", "add", "background"]
@@ -27,15 +27,22 @@ class Edit:
     after: Scene
     instruction: str
     region: NDArray[np.bool_]  # (H, W) where the drawing may differ
+    item: SceneObject | None = None  # of `before`; the new one of `after` for "add"; None for the background
+    color: str = ""  # new colour of the object or the background
 
 
-def sample_edit(scene: Scene, rng: Generator, kind: EditKind | None = None) -> Edit | None:
-    """An edit of `kind` (default: any) whose referent is one object; None where there is none."""
+def sample_edit(
+    scene: Scene, rng: Generator, kind: EditKind | None = None, *, config: SceneConfig | None = None
+) -> Edit | None:
+    """An edit of `kind` (default: any) whose referent is one object; None where there is none.
+
+    `config` says how small and large an added object may be.
+    """
     kind = kind or EDIT_KINDS[int(rng.integers(len(EDIT_KINDS)))]
     if kind == "background":
         return _background(scene, rng)
     if kind == "add":
-        return _add(scene, rng)
+        return _add(scene, rng, config)
     single = [item for item in scene.objects if len(scene.select(item.shape, item.color)) == 1]
     if not single:
         return None
@@ -61,7 +68,7 @@ def _recolor(scene: Scene, item: SceneObject, rng: Generator) -> Edit | None:
     figures = tuple(changed if f is figure else f for f in scene.figures)
     thing = named(item)
     forms = (f"Make the {thing} {color}.", f"Paint the {thing} {color}.", f"Turn the {thing} {color}.")
-    return _edit("recolor", scene, figures, _pick(rng, forms), item)
+    return _edit("recolor", scene, figures, _pick(rng, forms), item, color)
 
 
 def _remove(scene: Scene, item: SceneObject, rng: Generator) -> Edit:
@@ -71,9 +78,11 @@ def _remove(scene: Scene, item: SceneObject, rng: Generator) -> Edit:
     return _edit("remove", scene, figures, _pick(rng, forms), item)
 
 
-def _add(scene: Scene, rng: Generator) -> Edit | None:
+def _add(scene: Scene, rng: Generator, config: SceneConfig | None) -> Edit | None:
     shape, color = _pick(rng, SHAPES), _pick(rng, COLOR_NAMES)
-    figure = added_figure(rng, scene.figures, scene.background, scene.rasterizer, scene.size, shape, color)
+    figure = added_figure(
+        rng, scene.figures, scene.background, scene.rasterizer, scene.size, shape, color, config
+    )
     if figure is None:
         return None
     after = scene.with_figures((*scene.figures, figure))
@@ -82,7 +91,8 @@ def _add(scene: Scene, rng: Generator) -> Edit | None:
     where = f" at the {corner}" if corner else " in the middle"
     thing = article(named(new))
     forms = (f"Add {thing}{where}.", f"Draw {thing}{where}.", f"Put {thing}{where}.")
-    return Edit(kind="add", before=scene, after=after, instruction=_pick(rng, forms), region=_around(new))
+    instruction = _pick(rng, forms)
+    return Edit(kind="add", before=scene, after=after, instruction=instruction, region=_around(new), item=new)
 
 
 def _background(scene: Scene, rng: Generator) -> Edit | None:
@@ -98,15 +108,32 @@ def _background(scene: Scene, rng: Generator) -> Edit | None:
     forms = (f"Make the background {color}.", f"Change the background to {color}.")
     everywhere = np.ones(scene.size, dtype=np.bool_)
     return Edit(
-        kind="background", before=scene, after=after, instruction=_pick(rng, forms), region=everywhere
+        kind="background",
+        before=scene,
+        after=after,
+        instruction=_pick(rng, forms),
+        region=everywhere,
+        color=color,
     )
 
 
 def _edit(
-    kind: EditKind, before: Scene, figures: tuple[Figure, ...], instruction: str, item: SceneObject
+    kind: EditKind,
+    before: Scene,
+    figures: tuple[Figure, ...],
+    instruction: str,
+    item: SceneObject,
+    color: str = "",
 ) -> Edit:
-    after = before.with_figures(figures)
-    return Edit(kind=kind, before=before, after=after, instruction=instruction, region=_around(item))
+    return Edit(
+        kind=kind,
+        before=before,
+        after=before.with_figures(figures),
+        instruction=instruction,
+        region=_around(item),
+        item=item,
+        color=color,
+    )
 
 
 def _around(item: SceneObject) -> NDArray[np.bool_]:

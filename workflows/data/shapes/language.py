@@ -66,11 +66,12 @@ def caption(scene: Scene, rng: Generator) -> str:
     )
     text = openings[int(rng.integers(len(openings)))] + listed
     if rng.random() < 0.5:
-        text += f" on {article(_page(scene) + ' background')}"
+        text += f" on {article(page(scene) + ' background')}"
     return text[0].upper() + text[1:] + "."
 
 
-def _page(scene: Scene) -> str:
+def page(scene: Scene) -> str:
+    """A word for the background."""
     background = scene.background
     if background.kind == "plain" and background.colors[0] == (255, 255, 255):
         return "white"

@@ -129,8 +129,12 @@ def added_figure(
     canvas: tuple[int, int],
     shape: str,
     color: str,
+    config: SceneConfig | None = None,
 ) -> Figure | None:
-    """One more figure, with room of its own among `figures`; None where none was found."""
+    """One more figure, with room of its own among `figures`; None where none was found.
+
+    `config` says how small and large it may be.
+    """
     height, width = canvas
     taken = _Taken([], [], np.full(canvas, -1, dtype=np.int16), [])
     for index, figure in enumerate(figures):
@@ -139,7 +143,7 @@ def added_figure(
         taken.figures.append(figure)
         taken.layers.append(layer)
         taken.visible.append(int(layer.mask.sum()))
-    config = SceneConfig()
+    config = config or SceneConfig()
     for _ in range(20):
         size = _size(rng, config, len(figures) + 1)
         new = _figure(rng, (shape,), (color,), background, size, (height * width) ** 0.5)

@@ -1,0 +1,135 @@
+"""What a person gives with a question, checked and put into messages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superlink.agents.pictures import PictureLike, SourcePicture, picture_id, read_picture
+from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Picture
+from superlink.router.errors import InputError
+from superlink.router.examples import example_rounds
+from superlink.router.messages import Box, Conversation, ImageArray, Mask, Message, Point, Prompt, Scribble
+from superlink.router.prompts import prompt_mask
+from superlink.router.requests import GenerateOptions
+
+# A picture and what is meant on it: a prompt, or a mask (H, W) whose true pixels mean it.
+Example = tuple[PictureLike, Prompt | NDArray[np.generic]]
+
+
+def user_message(
+    text: str,
+    *,
+    picture: SourcePicture | None,
+    shown: str = "",
+    prompts: Sequence[Prompt] = (),
+) -> Message:
+    """The message of a question.
+
+    Args:
+        text: what was asked.
+        picture: what it is about.
+        shown: id of the picture that the conversation showed last; it is not sent again.
+        prompts: drawn on `picture`.
+
+    Raises:
+        InputError: no words, or a prompt that does not lie on the picture.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"an instruction is a string, got {type(text).__name__}")
+    if not text.strip():
+        raise InputError("the instruction is empty; say what to do, for example 'Find every star.'")
+    if prompts and picture is None:
+        raise InputError("points, boxes, scribbles and masks need a picture to lie on; pass image=")
+    for prompt in prompts:
+        if picture is not None:
+            prompt_mask(prompt, picture.size)
+    new = picture is not None and shown != picture.id
+    return Message(
+        role="user",
+        text=text.strip(),
+        images=(picture.pixels,) if new and picture is not None else (),
+        prompts=tuple(prompts),
+    )
+
+
+def example_messages(examples: Sequence[Example], *, first: int) -> Conversation:
+    """The rounds before a question that show what it means.
+
+    Args:
+        examples: pictures with a prompt or a mask on each.
+        first: number of the first region.
+
+    Raises:
+        InputError: not such pairs, a picture that cannot be read, or a mask of another size.
+    """
+    read: list[tuple[ImageArray, Prompt]] = []
+    for number, example in enumerate(examples, start=1):
+        if len(example) != 2:
+            raise InputError(f"example {number} is a pair of a picture and a mask, got {len(example)} things")
+        picture, meant = example
+        try:
+            pixels = read_picture(picture).pixels
+        except InputError as error:
+            raise InputError(f"example {number}: {error}") from error
+        if isinstance(meant, np.ndarray):
+            meant = Mask(meant.astype(np.bool_))
+        if not isinstance(meant, Point | Box | Scribble | Mask):
+            raise InputError(f"example {number} needs a mask array or a prompt, got {type(meant).__name__}")
+        read.append((pixels, meant))
+    return example_rounds(read, first=first)
+
+
+def checked_refs(refs: Sequence[Artifact], picture: SourcePicture | None) -> tuple[Artifact, ...]:
+    """`refs` as given, when all of them speak of `picture`.
+
+    Raises:
+        InputError: one is of another picture, or has no places in a picture.
+    """
+    for ref in refs:
+        if not isinstance(ref, Boxes | Masks | Keypoints | Picture):
+            raise InputError(f"refs are boxes, masks or keypoints, or a picture, got {type(ref).__name__}")
+        name = ref.origin.id or type(ref).__name__
+        if isinstance(ref, Picture):
+            if picture is None or picture_id(ref.pixels) != picture.id:
+                raise InputError(
+                    f"{name!r} is a picture of its own; leave image= out, and the question is about it"
+                )
+            continue
+        if picture is None:
+            raise InputError(f"{name!r} refers to a picture and there is none yet; pass image=")
+        other = ref.origin.source and ref.origin.source != picture.id
+        if other or tuple(ref.size) != picture.size:
+            raise InputError(
+                f"{name!r} is of another picture of size {list(ref.size)}, "
+                f"this question is about one of size {list(picture.size)}"
+            )
+    return tuple(refs)
+
+
+def checked_threshold(threshold: float | None) -> float | None:
+    """`threshold` as given, when it is a score."""
+    if threshold is not None and not 0.0 <= threshold <= 1.0:
+        raise InputError(f"the threshold is a score in 0..1, got {threshold}")
+    return threshold
+
+
+def checked_deadline(deadline: float | None) -> float | None:
+    """`deadline` as given, when it is a time to wait."""
+    if deadline is not None and not (math.isfinite(deadline) and deadline > 0.0):
+        raise InputError(f"the deadline is a number of seconds above 0, got {deadline}")
+    return deadline
+
+
+def reply_options(base: GenerateOptions, *, seed: int, max_new_tokens: int | None) -> GenerateOptions:
+    """`base` with what this question says.
+
+    Raises:
+        InputError: no room for a reply.
+    """
+    most = base.max_new_tokens if max_new_tokens is None else max_new_tokens
+    return replace(base, seed=seed, max_new_tokens=most)

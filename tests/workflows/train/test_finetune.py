@@ -1,0 +1,190 @@
+"""`superlink train finetune` on small made-up data, end to end, with a real router and Grounding DINO."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import superlink
+from superlink.router.checkpoint import load_weights
+from superlink.router.errors import DataError, InputError
+from superlink.workflows.train.command import app
+from superlink.workflows.train.metrics import read_lines
+from superlink.workflows.train.recipes import RECIPES
+from superlink.workflows.train.staged import STAGED
+from tests.workflows.train.test_shapes import small_system
+
+SIDE = 64
+PLACES = {"ball": (8, 8, 24, 24), "box": (32, 28, 24, 28)}  # x, y, width, height
+COLOURS = {"ball": (250, 30, 30), "box": (30, 60, 250)}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of the smallest size."""
+    folder = tmp_path_factory.mktemp("model") / "smoke"
+    system = small_system()
+    torch.manual_seed(0)
+    system.export(system.build(), folder)
+    return folder
+
+
+@pytest.fixture
+def boxes(tmp_path: Path) -> Path:
+    """Four pictures with a coloured rectangle or two, as a COCO file with outlines."""
+    images, annotations = [], []
+    for index in range(4):
+        pixels = np.full((SIDE, SIDE, 3), 40 * index, np.uint8)
+        names = (["ball"], ["box"], ["ball", "box"], ["box"])[index]
+        for name in names:
+            x, y, wide, high = PLACES[name]
+            x += 2 * index
+            pixels[y : y + high, x : x + wide] = COLOURS[name]
+            corners = [x, y, x + wide, y, x + wide, y + high, x, y + high]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": index,
+                    "category_id": list(PLACES).index(name) + 1,
+                    "bbox": [x, y, wide, high],
+                    "segmentation": [corners],
+                }
+            )
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        images.append({"id": index, "file_name": f"{index}.png", "height": SIDE, "width": SIDE})
+    categories = [{"id": k, "name": name} for k, name in enumerate(PLACES, start=1)]
+    return rewritten(
+        tmp_path / "things.json", {"images": images, "annotations": annotations, "categories": categories}
+    )
+
+
+def rewritten(path: Path, data: Any) -> Path:
+    path.write_text(json.dumps(data))
+    return path
+
+
+def called(model: Path, out: Path, *arguments: str | Path, recipe: str = "finetune") -> Any:
+    fixed = [recipe, "--model", str(model), "--out", str(out), "--local"]
+    return CliRunner().invoke(app, [*fixed, *map(str, arguments)])
+
+
+def test_a_coco_file_becomes_a_model_that_answers(model: Path, boxes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    result = called(model, out, "--data", boxes, "--steps", "3", "--batch", "4")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(out / "model")
+    assert "things.json: coco, 4 samples: " in result.stderr
+    system = superlink.load(out / "model")
+    turn = system.ask("find every ball", image=boxes.parent / "0.png")
+    assert isinstance(turn.text, str)
+    head = json.loads((out / "model" / "system.json").read_text())
+    assert head["name"] == "mine"
+    before = (model / "router" / "model.safetensors").read_bytes()
+    assert (out / "model" / "router" / "model.safetensors").read_bytes() != before
+
+
+def test_losses_fall_on_four_pictures_seen_again_and_again(model: Path, boxes: Path, tmp_path: Path) -> None:
+    result = called(
+        model, tmp_path, "--data", boxes, "--steps", "45", "--batch", "4", "--lr", "3e-3", "--average", "0.9"
+    )
+    assert result.exit_code == 0, result.output
+    lines = [line["losses"] for line in read_lines(tmp_path / "metrics.jsonl") if line["kind"] == "train"]
+    first, last = lines[0], lines[-1]
+    assert last["total"] < 0.7 * first["total"]
+    assert last["language"] < 0.75 * first["language"]
+    assert last["grounding_dino/loss_bbox"] < 0.9 * first["grounding_dino/loss_bbox"]
+
+
+def test_adapters_leave_what_is_not_named_as_it_was(model: Path, boxes: Path, tmp_path: Path) -> None:
+    result = called(
+        model, tmp_path, "--data", boxes, "--steps", "2", "--batch", "2", "--lora", "2",
+        "--trainable", "router.queries.*", "--lr", "1e-2",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    for part in ("router", "decoders/grounding_dino"):
+        before, after = (load_weights(folder / part, "model") for folder in (model, tmp_path / "model"))
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        expected = {"queries.det.weight"} | {
+            name for name in before if name.endswith(("q_proj.weight", "v_proj.weight", "down_proj.weight"))
+        }
+        if part == "router":
+            assert expected - {name for name in expected if "vision_tower" in name} <= changed
+            assert not any("vision_tower" in name or "norm" in name for name in changed)
+        else:
+            assert not changed
+
+
+def test_bad_records_stop_the_run_unless_it_is_told_to_go_on(
+    model: Path, boxes: Path, tmp_path: Path
+) -> None:
+    data = json.loads(boxes.read_text())
+    data["annotations"][0]["bbox"] = [60, 8, 24, 24]
+    data["images"].append({"id": 9, "file_name": "gone.png", "height": 4, "width": 4})
+    rewritten(boxes, data)
+    Image.new("RGB", (4, 4)).save(tmp_path / "3.png")
+    call = ("--data", boxes, "--steps", "1", "--batch", "2")
+    stopped = called(model, tmp_path / "a", *call)
+    assert isinstance(stopped.exception, DataError)
+    message = str(stopped.exception)
+    assert message.startswith(
+        "3 records cannot be used; the first: things.json, image 9: there is no picture"
+    )
+    assert "--skip-bad" in message
+    assert "\n" not in message
+    for said in (
+        "things.json: coco, 4 samples: ",
+        "bad: things.json, image 9: there is no picture",
+        "bad: things.json, annotation 1: the box",
+        "bad: things.json, image 3: ",
+    ):
+        assert said in stopped.stderr
+    assert not (tmp_path / "a").exists()
+    gone_on = called(model, tmp_path / "b", *call, "--skip-bad")
+    assert gone_on.exit_code == 0, gone_on.output
+    assert (tmp_path / "b" / "model" / "system.json").is_file()
+
+
+def test_several_kinds_of_data_train_together_and_can_be_checked_alone(
+    model: Path, boxes: Path, tmp_path: Path
+) -> None:
+    talk = tmp_path / "talk.jsonl"
+    turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A ball."}]
+    talk.write_text(json.dumps({"id": 1, "image": "0.png", "conversations": turns}))
+    data = ("--data", boxes, "--data", talk)
+    only = called(model, tmp_path / "no", *data, "--check")
+    assert only.exit_code == 0, only.output
+    assert "talk.jsonl: llava, 1 samples: 1 conversation" in only.stderr
+    assert not (tmp_path / "no").exists()
+    result = called(model, tmp_path / "run", *data, "--steps", "2", "--batch", "4", recipe="tune")
+    assert result.exit_code == 0, result.output
+    (line, *_) = read_lines(tmp_path / "run" / "metrics.jsonl")
+    assert line["stage"] == "tune"
+
+
+def test_what_the_model_cannot_learn_is_said_before_anything_starts(
+    model: Path, boxes: Path, tmp_path: Path
+) -> None:
+    data = json.loads(boxes.read_text())
+    data["categories"][0]["keypoints"] = ["top"]
+    poses = called(model, tmp_path / "x", "--data", rewritten(boxes, data))
+    assert isinstance(poses.exception, InputError)
+    assert "coco-keypoints needs a decoder for [POSE]; this model answers" in str(poses.exception)
+    missing = called(model, tmp_path / "x", "--data", tmp_path / "gone")
+    assert "there is no data at" in str(missing.exception)
+    assert called(model, tmp_path / "x").exit_code == 2
+
+
+def test_help_and_list_show_every_recipe() -> None:
+    shown = CliRunner().invoke(app, ["--help"])
+    listed = CliRunner().invoke(app, ["list"])
+    assert shown.exit_code == listed.exit_code == 0
+    for name in (*RECIPES, *STAGED):
+        assert name in shown.output
+        assert name in [line.split()[0] for line in listed.output.splitlines()]

@@ -1,0 +1,128 @@
+"""A check of data before training: what is there, and which records cannot be used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from superlink.router.errors import DataError, InputError
+from superlink.workflows.data.formats import DataFile, open_data
+from superlink.workflows.data.samples import Dataset, Sample
+
+MOST = 500  # samples of one file that are tried out, evenly over it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one file holds."""
+
+    data: DataFile
+    samples: int
+    tried: int  # samples that were made, their pictures read and their words encoded
+    tasks: Mapping[str, int]  # of those that can be used
+    bad: tuple[str, ...]  # why records cannot be used; each names file and record
+    left_out: frozenset[int]  # samples that cannot be used
+
+    def lines(self, most_bad: int = 5) -> list[str]:
+        """For people: one line of what is there, then the first bad records."""
+        tasks = ", ".join(f"{count} {task}" for task, count in sorted(self.tasks.items())) or "none usable"
+        some = "" if self.tried == self.samples else f" (of {self.tried} that were tried)"
+        said = [f"{self.data.path}: {self.data.format}, {self.samples} samples: {tasks}{some}"]
+        said += [f"  bad: {reason}" for reason in self.bad[:most_bad]]
+        if len(self.bad) > most_bad:
+            said.append(f"  and {len(self.bad) - most_bad} more")
+        return said
+
+
+def check_data(
+    data: DataFile,
+    answered: Collection[str],
+    fits: Callable[[Sample], object],
+    *,
+    seed: int = 0,
+    most: int = MOST,
+    over: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> Report:
+    """Read every record of a file and try out up to `most` samples.
+
+    Args:
+        answered: texts of the routing tokens that the model's decoders answer.
+        fits: raises DataError or InputError for a sample that a model cannot be trained with.
+        seed: as in training.
+        over: goes over the indices that are tried; shows progress.
+
+    Raises:
+        InputError: no decoder of the model answers what the file teaches.
+        DataError: the file is not of its format, or no record can be used.
+    """
+    dataset = open_data(data, answered, seed=seed, skip_bad=True)
+    size = len(dataset)
+    indices = sorted({k * size // most for k in range(most)}) if size > most else list(range(size))
+    tasks: Counter[str] = Counter()
+    bad = list(dataset.skipped)
+    left_out = set()
+    for index in over(indices):
+        where = ""
+        try:
+            sample = dataset[index]
+            where = sample.source
+            fits(sample)
+        except DataError as error:
+            bad.append(str(error))
+            left_out.add(index)
+        except InputError as error:
+            bad.append(f"{where}: {error}")
+            left_out.add(index)
+        else:
+            tasks[sample.task] += 1
+    return Report(
+        data=data,
+        samples=size,
+        tried=len(indices),
+        tasks=dict(tasks),
+        bad=tuple(bad),
+        left_out=frozenset(left_out),
+    )
+
+
+class SkipsBad:
+    """A dataset in which a sample that cannot be used gives way to the next one that can.
+
+    The same index always gives the same sample, as long as the files stay as they are.
+    """
+
+    def __init__(self, dataset: Dataset, left_out: Collection[int] = ()) -> None:
+        self._dataset = dataset
+        self._left_out = frozenset(left_out)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        size = len(self._dataset)
+        if not 0 <= index < size:
+            raise IndexError(f"sample {index} of {size}")
+        last: DataError | None = None
+        for step in range(size):
+            place = (index + step) % size
+            if place in self._left_out:
+                continue
+            try:
+                return self._dataset[place]
+            except DataError as error:
+                last = error
+        raise DataError(f"none of {size} samples can be used; the last: {last}")
+
+
+def open_checked(
+    data: DataFile,
+    answered: tuple[str, ...],
+    *,
+    seed: int = 0,
+    skip_bad: bool = False,
+    left_out: frozenset[int] = frozenset(),
+) -> Dataset:
+    """The samples of a file for training; with `skip_bad`, past those that cannot be used."""
+    dataset = open_data(data, answered, seed=seed, skip_bad=skip_bad)
+    return SkipsBad(dataset, left_out) if skip_bad else dataset

@@ -1,0 +1,110 @@
+"""Edits: one thing of a scene is recoloured, removed or added, or the background changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from superlink.decoders.artifacts import Picture
+from superlink.router.messages import Message
+from superlink.workflows.data.instructions.answers import answer
+from superlink.workflows.data.instructions.grammar import Split
+from superlink.workflows.data.instructions.phrases import described
+from superlink.workflows.data.instructions.words import HALVES, PLACES, article
+from superlink.workflows.data.samples import Sample, Target
+from superlink.workflows.data.scene_phrases import said_color, said_shape
+from superlink.workflows.data.scene_tasks.referents import referent
+from superlink.workflows.data.scene_tasks.world import World, numbers, worded
+from superlink.workflows.data.shapes.edits import Edit, EditKind, sample_edit
+
+_KINDS: tuple[EditKind, ...] = ("recolor", "remove", "add", "background")
+_ODDS = (32, 26, 26, 16)
+_LEAST_SIZE = 0.16  # in sides: what is smaller has no shape left where pictures are made
+_MOST_OBJECTS = 5
+_TRIES = 8
+# How a change is said within a longer sentence.
+_ORDERS: dict[EditKind, tuple[str, ...]] = {
+    "recolor": ("make {t} {v}", "paint {t} {v}", "turn {t} {v}", "change the colour of {t} to {v}"),
+    "remove": ("remove {t}", "delete {t}", "erase {t}", "take {t} away"),
+    "add": ("add {w} {z}", "put {w} {z}", "draw {w} {z}"),
+    "background": ("make the background {v}", "paint the background {v}", "change the background to {v}"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An edit and the words for it."""
+
+    edit: Edit
+    thing: str = ""  # "the leftmost circle"
+    value: str = ""  # "blue"
+    new: str = ""  # "a blue star"
+    where: str = ""  # "in the top left corner"
+
+    @property
+    def name(self) -> str:
+        """The phrase of its link, in one form whatever the person's verb: "make the red circle blue"."""
+        forms = {
+            "recolor": f"make {self.thing} {self.value}",
+            "remove": f"remove {self.thing}",
+            "add": f"add {self.new} {self.where}",
+            "background": f"make the background {self.value}",
+        }
+        return forms[self.edit.kind]
+
+    def said(self, group: str) -> str:
+        """The words of a slot."""
+        return {"t": self.thing, "v": self.value, "w": self.new, "z": self.where}[group]
+
+    def order(self, rng: Random) -> str:
+        """The whole change in the words of an order."""
+        form = rng.choice(_ORDERS[self.edit.kind])
+        return form.format(t=self.thing, v=self.value, w=self.new, z=self.where)
+
+
+def edit(rng: Random, split: Split, world: World) -> Sample | None:
+    """A picture and what it should become; its task is "edit/recolor" and so on."""
+    change = changed(rng, world)
+    if change is None:
+        return None
+    kind = change.edit.kind
+    text = worded(rng, "edit", split, kind, lambda group, form: change.said(group))
+    image = world.pixels(change.edit.before)
+    return Sample(
+        conversation=(
+            Message(role="user", text=text, images=(image,)),
+            Message(role="assistant", text=answer([("[EDIT]", change.name)])),
+        ),
+        image=image,
+        targets=(Target(token="[EDIT]", artifact=Picture(pixels=world.pixels(change.edit.after))),),
+        task=f"edit/{kind}",
+    )
+
+
+def changed(rng: Random, world: World) -> Change | None:
+    """A change of a scene with few, large objects and clean colours."""
+    kind = rng.choices(_KINDS, _ODDS)[0]
+    for _ in range(_TRIES):
+        fresh = world.another(rng, objects=(1, _MOST_OBJECTS), clean=True, least=_LEAST_SIZE)
+        found = sample_edit(fresh.scene, numbers(rng), kind, config=fresh.config)
+        change = None if found is None else _worded(rng, fresh, found)
+        if change is not None:
+            return change
+    return None
+
+
+def _worded(rng: Random, world: World, found: Edit) -> Change | None:
+    value = said_color(rng, found.color) if found.color else ""
+    if found.item is None:
+        return Change(edit=found, value=value)
+    if found.kind != "add":
+        thing = referent(rng, world.source, found.item)
+        return None if thing is None else Change(edit=found, thing=thing.said_the(rng), value=value)
+    item = found.item
+    new = described(said_shape(rng, item.shape), color=said_color(rng, item.color)).name
+    if item.row and item.column:
+        where = rng.choice(PLACES[f"{item.row} {item.column}"])
+    else:
+        half = item.row or item.column
+        where = rng.choice(HALVES[half]) if half else "in the middle"
+    return Change(edit=found, new=f"{article(new)} {new}", where=where)

@@ -1,0 +1,195 @@
+"""Pictures to be made: words for one to three shapes, and a clean scene that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from numpy.random import Generator
+
+from superlink.decoders.artifacts import Picture
+from superlink.router.messages import Message
+from superlink.workflows.data.instructions.answers import answer
+from superlink.workflows.data.instructions.grammar import Split
+from superlink.workflows.data.instructions.phrases import described
+from superlink.workflows.data.instructions.words import PLACES, article
+from superlink.workflows.data.samples import Sample, Target
+from superlink.workflows.data.scene_phrases import said_color, said_shape, said_size
+from superlink.workflows.data.scene_tasks.world import World, numbers, worded
+from superlink.workflows.data.shapes import COLOR_NAMES, Scene
+from superlink.workflows.data.shapes import SHAPES as DRAWN
+from superlink.workflows.data.shapes.backgrounds import Background
+from superlink.workflows.data.shapes.colors import Rgb, lab_distance, sample_color
+from superlink.workflows.data.shapes.effects import Effects
+from superlink.workflows.data.shapes.figures import Figure
+from superlink.workflows.data.shapes.language import NUMBERS, join, plural
+
+CONTRAST = 30.0  # Lab distance by which every figure stands out from the page
+_TURNED = {"circle": 0.0, "ring": 0.0, "person": 6.0, "square": 8.0, "diamond": 6.0}  # most degrees; 15 else
+_SIZES = {"": (0.34, 0.52), "small": (0.20, 0.27), "large": (0.60, 0.72)}  # in sides of the picture
+_RELATIONS = {
+    "left": ("left of", "to the left of"),
+    "right": ("right of", "to the right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under"),
+}
+_CORNERS = ("top left", "top right", "bottom left", "bottom right")
+_Spot = tuple[float, float, float]  # centre x, y and size, in sides of the picture
+_Kind = tuple[str, str]  # shape, colour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Painting:
+    """A description as a person says it, and a scene that it fits."""
+
+    words: str  # "a blue star left of a red circle"
+    listing: str  # "a blue star and a red circle", in the words of the world
+    scene: Scene
+
+    @property
+    def name(self) -> str:
+        """The phrase of its link: the words without their article."""
+        first, _, rest = self.words.partition(" ")
+        return rest if first in ("a", "an") else self.words
+
+
+def generate(rng: Random, split: Split, world: World) -> Sample:
+    """A new picture; now and then there is another one on the table, which has no part in it."""
+    made = painting(rng, world.painted)
+    text = worded(rng, "generate", split, None, lambda group, form: made.words)
+    image = world.pixels(world.scene) if rng.random() < 0.3 else None
+    return Sample(
+        conversation=(
+            Message(role="user", text=text, images=() if image is None else (image,)),
+            Message(role="assistant", text=answer([("[GEN]", made.name)])),
+        ),
+        image=image,
+        targets=(Target(token="[GEN]", artifact=Picture(pixels=world.pixels(made.scene))),),
+        task="generate",
+        answer=made.listing,
+    )
+
+
+def painting(rng: Random, side: int) -> Painting:
+    """One shape half of the time; else two that are somehow placed, or several of a kind."""
+    kind = rng.random()
+    if kind < 0.5:
+        return _one(rng, side)
+    return _two(rng, side) if kind < 0.9 else _several(rng, side)
+
+
+def _one(rng: Random, side: int) -> Painting:
+    shape, color = _kind(rng)
+    size = said_size(rng, rng.choice(("small", "large"))) if rng.random() < 0.2 else ""
+    place = rng.choice((*_CORNERS, "center")) if not size and rng.random() < 0.2 else ""
+    where = f" {rng.choice(PLACES[place])}" if place and place != "center" else ""
+    where = " in the middle" if place == "center" else where
+    phrase = described(said_shape(rng, shape), color=said_color(rng, color), size=size)
+    assert phrase.meaning is not None
+    reach = rng.uniform(*_SIZES[phrase.meaning.size or ""])
+    x = y = 0.5
+    if place in _CORNERS:
+        reach = rng.uniform(0.26, 0.38)
+        row, column = place.split(" ")
+        x, y = 0.26 if column == "left" else 0.74, 0.26 if row == "top" else 0.74
+    drift = 0.0 if place == "center" else max(0.0, min(0.03 if place else 0.08, 0.47 - reach / 2))
+    spot = (x + rng.uniform(-drift, drift), y + rng.uniform(-drift, drift), reach)
+    page = _page(rng, (color,))
+    words = f"{article(phrase.name)} {phrase.name}{where}{_on(page)}"
+    return Painting(
+        words=words,
+        listing=f"{article(color)} {color} {shape}",
+        scene=_scene(rng, side, [(shape, color)], [spot], page),
+    )
+
+
+def _two(rng: Random, side: int) -> Painting:
+    kinds = [_kind(rng), _kind(rng)]
+    while kinds[1] == kinds[0]:
+        kinds[1] = _kind(rng)
+    said = [described(said_shape(rng, shape), color=said_color(rng, color)).name for shape, color in kinds]
+    relation = rng.choice(tuple(_RELATIONS))
+    if rng.random() < 0.7:
+        joint = rng.choice(_RELATIONS[relation])
+    else:
+        joint = "next to" if relation in ("left", "right") and rng.random() < 0.5 else "and"
+    low = [0.27 + rng.uniform(-0.03, 0.03), rng.uniform(0.42, 0.58)]
+    high = [0.73 + rng.uniform(-0.03, 0.03), rng.uniform(0.42, 0.58)]
+    if relation in ("above", "below"):
+        low, high = low[::-1], high[::-1]
+    first, second = (low, high) if relation in ("left", "above") else (high, low)
+    spots = [(place[0], place[1], rng.uniform(0.27, 0.40)) for place in (first, second)]
+    page = _page(rng, [color for _, color in kinds])
+    return Painting(
+        words=f"{article(said[0])} {said[0]} {joint} {article(said[1])} {said[1]}{_on(page)}",
+        listing=join([f"{article(color)} {color} {shape}" for shape, color in kinds]),
+        scene=_scene(rng, side, kinds, spots, page),
+    )
+
+
+def _several(rng: Random, side: int) -> Painting:
+    shape, color = _kind(rng)
+    count = rng.choice((2, 3))
+    size = rng.uniform(0.20, 0.24)
+    places = rng.sample([(x, y) for x in (0.2, 0.5, 0.8) for y in (0.2, 0.5, 0.8)], count)
+    spots = [(x + rng.uniform(-0.03, 0.03), y + rng.uniform(-0.03, 0.03), size) for x, y in places]
+    noun = plural(shape)
+    page = _page(rng, (color,))
+    return Painting(
+        words=f"{NUMBERS[count]} {color} {noun}{_on(page)}",
+        listing=f"{NUMBERS[count]} {color} {noun}",
+        scene=_scene(rng, side, [(shape, color)] * count, spots, page),
+    )
+
+
+def _kind(rng: Random) -> _Kind:
+    return rng.choice(DRAWN), rng.choice(COLOR_NAMES)
+
+
+def _page(rng: Random, colors: Sequence[str]) -> str:
+    """The colour of the background where it is said; "" where it is left open."""
+    return rng.choice([name for name in COLOR_NAMES if name not in colors]) if rng.random() < 0.15 else ""
+
+
+def _on(page: str) -> str:
+    return f" on {article(page)} {page} background" if page else ""
+
+
+def _scene(rng: Random, side: int, kinds: Sequence[_Kind], spots: Sequence[_Spot], page: str) -> Scene:
+    draw = numbers(rng)
+    while True:  # some shades of two names are close: others are not
+        shades = {color: sample_color(draw, color) for _, color in kinds}
+        ground = _ground(rng, draw, page)
+        if all(lab_distance(rgb, ground) > CONTRAST for rgb in shades.values()):
+            break
+    figures = tuple(
+        Figure(
+            shape=shape,
+            color=color,
+            rgb=shades[color],
+            cx=x * side,
+            cy=y * side,
+            size=size * side,
+            rotation=rng.uniform(-1, 1) * _TURNED.get(shape, 15.0) if rng.random() < 0.5 else 0.0,
+            detail=rng.random(),
+            variant=rng.getrandbits(20),
+        )
+        for (shape, color), (x, y, size) in zip(kinds, spots, strict=True)
+    )
+    return Scene(
+        seed=rng.getrandbits(31),
+        height=side,
+        width=side,
+        background=Background(kind="plain", colors=(ground,)),
+        figures=figures,
+        rasterizer="smooth",
+        effects=Effects(),
+    )
+
+
+def _ground(rng: Random, draw: Generator, page: str) -> Rgb:
+    """White most often where no colour is asked for."""
+    if not page and rng.random() < 0.8:
+        return (255, 255, 255)
+    return sample_color(draw, page or rng.choice(COLOR_NAMES))

@@ -1,0 +1,117 @@
+"""`superlink train finetune --data PATH` and the published stages: what they take, and what they print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# Name and purpose of every recipe that learns from the user's data; needs no torch.
+SUMMARIES = {
+    "finetune": "Train a model further on your own data.",
+    "align": "First stage of VisionLLM v2: bridge and region encoder alone.",
+    "tune": "Second: the language model, bridge and region encoder.",
+    "multi-capacity": "Third: all decoders, with LoRA (rank 32) in the language model.",
+    "decoder-only": "Last: decoders and link queries alone.",
+}
+
+
+def staged_command(
+    context: typer.Context,
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            "--data",
+            help="A file of records, or a folder with one: COCO, RefCOCO, LLaVA, edit pairs. Repeat.",
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Model to start from: an embedded one, or a folder.")
+    ] = "tiny",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the run; runs/RECIPE-MODEL by default.")
+    ] = None,
+    as_format: Annotated[
+        str | None,
+        typer.Option("--format", help="coco, coco-keypoints, refcoco, llava or edits; found out by default."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of the pictures; found out by default.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without records that cannot be used.")
+    ] = False,
+    only_check: Annotated[bool, typer.Option("--check", help="Check the data and stop there.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the run.")] = None,
+    epochs: Annotated[float | None, typer.Option(min=0, help="Times each sample is seen.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples of a step.")] = None,
+    lr: Annotated[float | None, typer.Option(min=0, help="Highest learning rate.")] = None,
+    lora: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rank of adapters that learn in place of the language model's weights."),
+    ] = None,
+    trainable: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trainable", metavar="GLOB", help="Parameters that learn, such as 'decoders.*'. Repeat."
+        ),
+    ] = None,
+    average: Annotated[
+        float | None, typer.Option(help="Decay of a running average of what learns, such as 0.999.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share each batch.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of wordings, data order and noise.")] = 0,
+    gpu: Annotated[bool, typer.Option("--gpu", help="One CUDA device for each worker.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="Plain processes in place of Ray.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on from the newest checkpoint in the folder.")
+    ] = True,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+) -> None:
+    """The data is checked first: what it holds, and the first records that cannot be used, by name."""
+    from superlink.workflows.data.formats import recognise
+    from superlink.workflows.train.finetune import (
+        Changes,
+        checked,
+        config_of,
+        output_folder,
+        sources_of,
+        total,
+    )
+    from superlink.workflows.train.staged import Start
+    from superlink.workflows.train.starting import start_run
+
+    recipe = str(context.info_name)
+    folder = output_folder(out, recipe, model)
+    start = Start.of(model, name=folder.name)
+    files = [recognise(path, as_format=as_format, images=images) for path in data]
+    reports = checked(start, files, seed=seed, over=_shown)
+    for line in [line for report in reports for line in report.lines()]:
+        typer.echo(line, err=True)
+    sources = sources_of(start, reports, seed=seed, skip_bad=skip_bad)
+    if only_check:
+        return
+    changes = Changes(
+        steps=steps,
+        epochs=epochs,
+        batch=batch,
+        lr=lr,
+        lora=lora,
+        trainable=tuple(trainable or ()),
+        average=average,
+        workers=workers,
+        use_gpu=gpu,
+        seed=seed,
+    )
+    config = config_of(recipe, start, sources, samples=total(reports), changes=changes)
+    start_run(config, folder, local=local, resume=resume)
+
+
+def _shown(indices: Sequence[int]) -> Iterable[int]:
+    """The indices, with a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(indices, description="checking", console=Console(stderr=True), transient=True)
