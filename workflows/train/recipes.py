@@ -53,7 +53,7 @@ def shapes_tiny() -> TrainConfig:
     """The embedded `tiny` family.
 
     Words alone, then the detector's backbone alone (it learns classes from links of those words), then
-    everything at 128 pixels and at 224.
+    everything at 128 pixels and at 224, at last with more pictures than words.
     """
     return TrainConfig(
         name="shapes-tiny",
@@ -119,7 +119,7 @@ def shapes_smoke() -> TrainConfig:
     tiny = shapes_tiny()
     stages = tuple(
         replace(stage, steps=steps, warmup=2, global_batch=4)
-        for stage, steps in zip(tiny.stages, (20, 4, 2, 8, 4), strict=True)
+        for stage, steps in zip(tiny.stages, (20, 4, 2, 8, 4, 2), strict=True)
     )
     return replace(
         tiny,
