@@ -53,7 +53,7 @@ def shapes_tiny() -> TrainConfig:
     """The embedded `tiny` family.
 
     Words alone, then the detector's backbone alone (it learns classes from links of those words), then
-    everything at 128 pixels and at 224, at last with more pictures than words.
+    everything at 128 pixels and at 224, at last with as many pictures as words.
     """
     return TrainConfig(
         name="shapes-tiny",
