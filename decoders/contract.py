@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from superlink.decoders.artifacts import Artifact
-from superlink.router.errors import DecoderError
+from superlink.router.errors import DecoderError, InputError, LinkError
 from superlink.router.links import LinkBatch, SuperLink
 from superlink.router.tokens import RoutingToken
 
@@ -113,6 +114,28 @@ class DecoderConfig(ABC):
         known = ", ".join(route.token.text for route in self.routes)
         raise DecoderError(f"{self.name} answers {known}, not {call.token.text} (call {call.id!r})")
 
+    def check(self, call: Call) -> None:
+        """Refuse what cannot be answered whatever the picture shows.
+
+        Raises:
+            InputError: the links or phrases of the call do not fit.
+            DecoderError: no route answers it.
+        """
+        self.route(call)
+
+    def pictures(self, calls: Sequence[Call]) -> list[NDArray[np.uint8]]:
+        """(H, W, 3) of every call.
+
+        Raises:
+            InputError: a call has none.
+        """
+        found = []
+        for call in calls:
+            if call.image is None:
+                raise InputError(f"call {call.id!r} has no picture; {self.name} needs one")
+            found.append(call.image)
+        return found
+
     @abstractmethod
     def build(self, link_dim: int) -> Decoder[Any, Any]:
         """A decoder with fresh weights for links of width `link_dim`."""
@@ -136,6 +159,22 @@ class Decoder(nn.Module, ABC, Generic[Inputs, Outputs]):
     """
 
     config: DecoderConfig
+    link_dim: int  # width of the links that it was built for
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def embeddings_of(self, links: LinkBatch) -> Tensor:
+        """(B, K, L, D) of links that have the right width.
+
+        Raises:
+            LinkError: they have another one.
+        """
+        width = links.embeddings.shape[-1]
+        if width != self.link_dim:
+            raise LinkError(f"{self.config.name} was built for links of width {self.link_dim}, got {width}")
+        return links.embeddings
 
     @abstractmethod
     def prepare(self, calls: Sequence[Call], targets: Sequence[Artifact] | None = None) -> Inputs:

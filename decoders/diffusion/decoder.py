@@ -38,7 +38,7 @@ from superlink.decoders.diffusion.layers import (
 from superlink.decoders.diffusion.losses import Denoised, mean_square, time_weights
 from superlink.decoders.diffusion.noise import Noise, SeededNoise
 from superlink.decoders.diffusion.sampling import Plan, sample_latents
-from superlink.router.errors import DataError, DecoderError, InputError, LinkError, ModelError
+from superlink.router.errors import DataError, DecoderError, InputError, ModelError
 from superlink.router.links import LinkBatch
 
 
@@ -69,10 +69,6 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
             self.text_encoder = build_text_encoder(config.text_encoder)
             self.register_buffer("empty_caption", torch.tensor([config.empty_caption]), persistent=False)
         self._tokenizer: CLIPTokenizer | None = None
-
-    @property
-    def device(self) -> torch.device:
-        return self.mapper.queries.device
 
     @abstractmethod
     def source(self, call: Call) -> Pixels | None:
@@ -140,10 +136,7 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
         if words and all(words):
             assert inputs.captions is not None
             return self.encode_captions(inputs.captions)
-        width = links.embeddings.shape[-1]
-        if width != self.link_dim:
-            raise LinkError(f"{self.config.name} was built for links of width {self.link_dim}, got {width}")
-        mapped: Tensor = self.mapper(links.embeddings[:, 0].to(self.mapper.queries.dtype))
+        mapped: Tensor = self.mapper(self.embeddings_of(links)[:, 0].to(self.mapper.queries.dtype))
         if not any(words):
             return mapped
         assert inputs.captions is not None

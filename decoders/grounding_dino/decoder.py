@@ -18,7 +18,7 @@ from superlink.decoders.contract import Call, Decoder
 from superlink.decoders.grounding_dino.boxes import inverse_sigmoid
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
 from superlink.decoders.grounding_dino.denoising import Denoising, build_denoising
-from superlink.decoders.grounding_dino.dense import dense_term
+from superlink.decoders.grounding_dino.dense import dense_term, dense_terms
 from superlink.decoders.grounding_dino.inputs import DetectionInputs, targets_in_frame
 from superlink.decoders.grounding_dino.losses import (
     Matched,
@@ -40,7 +40,7 @@ from superlink.decoders.grounding_dino.noise import Noise, SeededNoise
 from superlink.decoders.grounding_dino.results import cut_at_boxes
 from superlink.decoders.grounding_dino.serving import answer, chosen_items
 from superlink.decoders.letterbox import Letterbox, common_frame, round_up, stack_pictures
-from superlink.router.errors import DecoderError, InputError, LinkError
+from superlink.router.errors import DecoderError
 from superlink.router.links import LinkBatch
 
 
@@ -91,11 +91,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         """Raises InputError for a call without picture, DataError for labels that do not fit."""
         config = self.config
         device = self.device
-        pictures = []
-        for call in calls:
-            if call.image is None:
-                raise InputError(f"call {call.id!r} has no picture; {config.name} needs one")
-            pictures.append(call.image)
+        pictures = config.pictures(calls)
         longest = self.image_side or config.longest
         shortest = min(config.shortest, longest)
         boxes = [Letterbox.fit(one.shape[:2], shortest=shortest, longest=longest) for one in pictures]
@@ -116,17 +112,10 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             noise=noise,
         )
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
-
     def project(self, links: LinkBatch) -> Tensor:
         """(B, K, d) class vectors: every link embedding projected, then the mean over those of a link."""
-        width = links.embeddings.shape[-1]
-        if width != self.link_dim:
-            raise LinkError(f"{self.config.name} was built for links of width {self.link_dim}, got {width}")
         dtype = next(self.patch2query.parameters()).dtype
-        projected: Tensor = self.patch2query(links.embeddings.to(dtype))
+        projected: Tensor = self.patch2query(self.embeddings_of(links).to(dtype))
         return projected.float().mean(2)
 
     def forward(self, links: LinkBatch, inputs: DetectionInputs) -> DetectionOutputs:
@@ -172,7 +161,14 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
                 stages, matched, targets, outputs.class_mask, alpha=self.config.focal_alpha
             )
             if self.config.weights.dense:
-                terms |= self._dense_terms(outputs, targets, count)
+                terms |= dense_terms(
+                    outputs.detection.proposals,
+                    outputs.detection.pyramid.shapes,
+                    targets,
+                    outputs.class_mask,
+                    alpha=self.config.focal_alpha,
+                    count=count,
+                )
             features = outputs.mask_features
             if features is not None and any(masks is not None for masks in targets.masks):
                 if not self.config.encoder_masks:
@@ -249,25 +245,6 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             )
             for at in [last, *range(last)]
         ]
-
-    def _dense_terms(self, outputs: DetectionOutputs, targets: Targets, count: float) -> dict[str, Tensor]:
-        """Classes of every cell after the encoder, and before it."""
-        proposals = outputs.detection.proposals
-        scored = {"loss_dense": proposals.cell_logits, "loss_dense_early": proposals.early_logits}
-        return {
-            name: dense_term(
-                logits,
-                proposals.cell_centres,
-                proposals.usable,
-                outputs.detection.pyramid.shapes,
-                targets,
-                outputs.class_mask,
-                alpha=self.config.focal_alpha,
-                count=count,
-            )
-            for name, logits in scored.items()
-            if logits is not None
-        }
 
     def _mask_embeddings(
         self, outputs: DetectionOutputs, stages: Sequence[Stage], matched: Matched

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from superlink.decoders.grounding_dino.losses import Targets, focal, shared_labels
+from superlink.decoders.grounding_dino.model import Proposals
 
 RADIUS = 0.2  # of the object's width and height
 CELLS = 8.0  # an object this many cells long or longer belongs to the next level
@@ -47,6 +48,33 @@ def dense_term(
             positive[row] = (near.float() @ names).clamp(max=1.0)
     mask = class_mask[:, None, :] & usable[..., None]
     return focal(logits.float(), positive * mask, mask, alpha=alpha) / count
+
+
+def dense_terms(
+    proposals: Proposals,
+    shapes: tuple[tuple[int, int], ...],
+    targets: Targets,
+    class_mask: Tensor,
+    *,
+    alpha: float,
+    count: float,
+) -> dict[str, Tensor]:
+    """`dense_term` of the scores after the encoder and, where they are kept, before it."""
+    scored = {"loss_dense": proposals.cell_logits, "loss_dense_early": proposals.early_logits}
+    return {
+        name: dense_term(
+            logits,
+            proposals.cell_centres,
+            proposals.usable,
+            shapes,
+            targets,
+            class_mask,
+            alpha=alpha,
+            count=count,
+        )
+        for name, logits in scored.items()
+        if logits is not None
+    }
 
 
 def near_centre(centres: Tensor, boxes: Tensor, shapes: tuple[tuple[int, int], ...]) -> Tensor:

@@ -23,7 +23,7 @@ from superlink.decoders.sam.losses import mask_terms
 from superlink.decoders.sam.model import PromptBatch, SegmentAnything
 from superlink.decoders.sam.prompts import prompts_of
 from superlink.decoders.sam.serving import answer
-from superlink.router.errors import DecoderError, InputError, LinkError
+from superlink.router.errors import DecoderError, InputError
 from superlink.router.links import LinkBatch
 
 
@@ -56,11 +56,7 @@ class SamDecoder(Decoder[SamInputs, SamOutputs]):
             DataError: labels that do not fit.
         """
         config, side = self.config, self.config.image_size
-        pictures = []
-        for call in calls:
-            if call.image is None:
-                raise InputError(f"call {call.id!r} has no picture; {config.name} needs one")
-            pictures.append(call.image)
+        pictures = config.pictures(calls)
         boxes = [sam_letterbox(one.shape[:2], side) for one in pictures]
         first, picture = distinct_pictures(calls)
         pixels, _ = stack_pictures(
@@ -107,19 +103,13 @@ class SamDecoder(Decoder[SamInputs, SamOutputs]):
                 )
         return tuple(found)
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
-
     def project(self, links: LinkBatch) -> Tensor:
         """(B, K, L, c) sparse prompts: every link embedding through the same two layers, as in LISA."""
-        width = links.embeddings.shape[-1]
-        if width != self.link_dim:
-            raise LinkError(f"{self.config.name} was built for links of width {self.link_dim}, got {width}")
+        embeddings = self.embeddings_of(links)
         if not self.config.link_prompts:
-            batch, most = links.embeddings.shape[:2]
+            batch, most = embeddings.shape[:2]
             return torch.zeros(batch, most, 0, self.config.d_model, device=self.device)
-        projected: Tensor = self.link_embed(links.embeddings.to(next(self.link_embed.parameters()).dtype))
+        projected: Tensor = self.link_embed(embeddings.to(next(self.link_embed.parameters()).dtype))
         return projected
 
     def features(self, inputs: SamInputs) -> Tensor:

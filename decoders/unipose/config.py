@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from superlink.decoders.artifacts import Keypoints
-from superlink.decoders.contract import DecoderConfig, Route
+from superlink.decoders.contract import Call, DecoderConfig, Route
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig, perception_routes, swin_backbone
 from superlink.decoders.plain import from_plain, to_plain
-from superlink.router.errors import ModelError
+from superlink.router.errors import InputError, ModelError
 from superlink.router.tokens import RoutingToken
 
 if TYPE_CHECKING:
@@ -94,6 +94,34 @@ class UniPoseConfig(DecoderConfig):
                     f"{self.name}'s route {route.token.text!r} must return Keypoints and take the links of "
                     f"one token for objects, not {[token.text for token in route.takes]}"
                 )
+
+    def check(self, call: Call) -> None:
+        """Raises InputError for a call that names no object, or too many or unknown keypoints."""
+        route = self.route(call)
+        if not call.parts:
+            raise InputError(
+                f"call {call.id!r} has links of {call.token.text} alone; {self.name} needs the objects and "
+                f"the keypoints to look for, such as 'the nose of every person'"
+            )
+        found = [link.token.text for link in call.links]
+        expected = [route.takes[0].text] * len(call.names) + [route.token.text] * len(call.parts)
+        if found != expected:
+            raise InputError(
+                f"call {call.id!r} has links of {', '.join(found)}; {self.name} needs all of "
+                f"{route.takes[0].text} first, for objects, and then those of {route.token.text}"
+            )
+        if len(call.parts) > self.max_keypoints:
+            raise InputError(
+                f"call {call.id!r} asks for {len(call.parts)} keypoints; {self.name} finds at most "
+                f"{self.max_keypoints} at once, ask for fewer"
+            )
+        known = self.keypoint_names
+        unknown = [name for name in call.parts if known is not None and name not in known]
+        if known is not None and unknown:
+            raise InputError(
+                f"call {call.id!r} asks for keypoints that {self.name} does not know: {', '.join(unknown)}; "
+                f"it knows {', '.join(known)}"
+            )
 
     def build(self, link_dim: int) -> UniPoseDecoder:
         from superlink.decoders.unipose.decoder import UniPoseDecoder

@@ -17,17 +17,17 @@ from transformers.models.grounding_dino.modeling_grounding_dino import Grounding
 from superlink.decoders.artifacts import Artifact, FloatArray, Keypoints, Origin
 from superlink.decoders.contract import Call, Decoder
 from superlink.decoders.grounding_dino.denoising import Denoising, build_denoising
-from superlink.decoders.grounding_dino.dense import dense_term
+from superlink.decoders.grounding_dino.dense import dense_term, dense_terms
 from superlink.decoders.grounding_dino.losses import Matched, Stage, class_and_box_terms
 from superlink.decoders.grounding_dino.matching import match
 from superlink.decoders.grounding_dino.noise import Noise, SeededNoise
 from superlink.decoders.grounding_dino.serving import chosen_items
 from superlink.decoders.letterbox import Letterbox, Size, common_frame, round_up, stack_pictures
 from superlink.decoders.unipose.config import UniPoseConfig
-from superlink.decoders.unipose.inputs import PoseInputs, check_call, split_links, targets_in_frame
+from superlink.decoders.unipose.inputs import PoseInputs, split_links, targets_in_frame
 from superlink.decoders.unipose.losses import PoseTargets, keypoint_cost, keypoint_terms
 from superlink.decoders.unipose.model import EPS, PoseDetector, Poses
-from superlink.router.errors import DecoderError, InputError, LinkError
+from superlink.router.errors import DecoderError
 from superlink.router.links import LinkBatch
 
 VISIBLE = 2.0  # the network does not tell hidden keypoints from visible ones
@@ -56,14 +56,10 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
     def prepare(self, calls: Sequence[Call], targets: Sequence[Artifact] | None = None) -> PoseInputs:
         """Raises InputError for a call that cannot be answered, DataError for labels that do not fit."""
         detector, device = self.config.detector, self.device
-        pictures = []
+        pictures = self.config.pictures(calls)
         for call in calls:
-            if call.image is None:
-                raise InputError(f"call {call.id!r} has no picture; {self.config.name} needs one")
-            pictures.append(call.image)
+            self.config.check(call)
         routes = tuple(self.config.route(call) for call in calls)
-        for call, route in zip(calls, routes, strict=True):
-            check_call(call, route, self.config)
         longest = self.image_side or detector.longest
         shortest = min(detector.shortest, longest)
         boxes = [Letterbox.fit(one.shape[:2], shortest=shortest, longest=longest) for one in pictures]
@@ -93,10 +89,6 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
         """Whether slots that no call of a batch uses are computed: published masks let others see them."""
         return self.config.legacy_group_mask or not self.config.detector.dn_hide_padding
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
-
     def forward(self, links: LinkBatch, inputs: PoseInputs) -> PoseOutputs:
         return self.detect(*split_links(links, inputs.calls, inputs.slots), inputs)
 
@@ -123,11 +115,8 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
 
     def _projected(self, head: GroundingDinoMLPPredictionHead, links: LinkBatch) -> Tensor:
         """(B, K, d) vectors: every link embedding projected, then the mean over those of a link."""
-        width = links.embeddings.shape[-1]
-        if width != self.link_dim:
-            raise LinkError(f"{self.config.name} was built for links of width {self.link_dim}, got {width}")
         dtype = next(head.parameters()).dtype
-        projected: Tensor = head(links.embeddings.to(dtype))
+        projected: Tensor = head(self.embeddings_of(links).to(dtype))
         return projected.float().mean(2)
 
     def count(self, inputs: PoseInputs) -> float:
@@ -150,7 +139,14 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
             )
             terms |= self._keypoint_terms(outputs, stages, matched, targets, count)
             if self.config.detector.weights.dense:
-                terms |= self._dense_terms(outputs, targets, count)
+                terms |= dense_terms(
+                    outputs.poses.proposals,
+                    outputs.poses.pyramid.shapes,
+                    targets.objects,
+                    outputs.class_mask,
+                    alpha=self.config.detector.focal_alpha,
+                    count=count,
+                )
         if not self.config.detector.empty_batches and not sum(targets.objects.sizes):
             terms = {}
         nothing = outputs.poses.layers[-1].boxes.sum() * 0
@@ -250,25 +246,6 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
                 found.append(keypoints[picture, query])
                 labels.append(table.take(target))
         return keypoint_terms(suffixes, found, labels, count=count)
-
-    def _dense_terms(self, outputs: PoseOutputs, targets: PoseTargets, count: float) -> dict[str, Tensor]:
-        """Classes of every cell after the encoder, and before it."""
-        proposals = outputs.poses.proposals
-        scored = {"loss_dense": proposals.cell_logits, "loss_dense_early": proposals.early_logits}
-        return {
-            name: dense_term(
-                logits,
-                proposals.cell_centres,
-                proposals.usable,
-                outputs.poses.pyramid.shapes,
-                targets.objects,
-                outputs.class_mask,
-                alpha=self.config.detector.focal_alpha,
-                count=count,
-            )
-            for name, logits in scored.items()
-            if logits is not None
-        }
 
     @property
     def weights(self) -> Mapping[str, float]:

@@ -21,7 +21,7 @@ from superlink.decoders.grounding_dino.noise import Noise
 from superlink.decoders.letterbox import Letterbox
 from superlink.decoders.unipose.config import UniPoseConfig
 from superlink.decoders.unipose.losses import OTHER_SIGMA, PoseTargets, sigma_of
-from superlink.router.errors import DataError, InputError
+from superlink.router.errors import DataError
 from superlink.router.links import LinkBatch
 
 
@@ -37,34 +37,6 @@ class PoseInputs:
     slots: int  # P of the batch
     targets: PoseTargets | None
     noise: Noise | None  # for denoising; with targets only
-
-
-def check_call(call: Call, route: Route, config: UniPoseConfig) -> None:
-    """Raises InputError for a call that names no object, or too many or unknown keypoints."""
-    if not call.parts:
-        raise InputError(
-            f"call {call.id!r} has links of {call.token.text} alone; {config.name} needs the objects and "
-            f"the keypoints to look for, such as 'the nose of every person'"
-        )
-    found = [link.token.text for link in call.links]
-    expected = [route.takes[0].text] * len(call.names) + [route.token.text] * len(call.parts)
-    if found != expected:
-        raise InputError(
-            f"call {call.id!r} has links of {', '.join(found)}; {config.name} needs all of "
-            f"{route.takes[0].text} first, for objects, and then those of {route.token.text}"
-        )
-    if len(call.parts) > config.max_keypoints:
-        raise InputError(
-            f"call {call.id!r} asks for {len(call.parts)} keypoints; {config.name} finds at most "
-            f"{config.max_keypoints} at once, ask for fewer"
-        )
-    known = config.keypoint_names
-    unknown = [name for name in call.parts if known is not None and name not in known]
-    if known is not None and unknown:
-        raise InputError(
-            f"call {call.id!r} asks for keypoints that {config.name} does not know: {', '.join(unknown)}; "
-            f"it knows {', '.join(known)}"
-        )
 
 
 def split_links(links: LinkBatch, calls: Sequence[Call], slots: int) -> tuple[LinkBatch, LinkBatch]:

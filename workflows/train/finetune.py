@@ -7,9 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from superlink.decoders.contract import Call, DecoderConfig, Route
-from superlink.decoders.unipose import UniPoseConfig
-from superlink.decoders.unipose.inputs import check_call
 from superlink.router.encoding import encode
 from superlink.router.errors import DataError, InputError
 from superlink.workflows.data.checking import Report, check_data, open_checked
@@ -31,14 +28,8 @@ class Fits:
     def __call__(self, sample: Sample) -> None:
         """Raises DataError or InputError for a sample that cannot be used."""
         for planned in plan_calls(sample, self._configs, self._tokens):
-            config = self._configs[planned.decoder]
-            if isinstance(config, UniPoseConfig):
-                check_call(planned.call, _route(config, planned.call), config)
+            self._configs[planned.decoder].check(planned.call)
         encode([sample.conversation], self._tokenizer, self._router, training=True)
-
-
-def _route(config: DecoderConfig, call: Call) -> Route:
-    return next(route for route in config.routes if route.token == call.token)
 
 
 def checked(
