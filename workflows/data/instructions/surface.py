@@ -9,10 +9,44 @@ import re
 from random import Random
 
 from superlink.workflows.data.instructions.grammar import Split, draw
+from superlink.workflows.data.instructions.words import invented
 
 _OPENERS = "where which what who is are was were do does did can could would will how why when may should any"
 _QUESTION = re.compile(
     rf"(?:please |in |at |and |so )?(?:{'|'.join(_OPENERS.split())}|have you|aren't)\b", re.IGNORECASE
+)
+# Words that a sentence cannot lose without meaning something else.
+_TELLING = frozenset(
+    [
+        "dont",
+        "don't",
+        "without",
+        "except",
+        "never",
+        "nothing",
+        "none",
+        "ignore",
+        "skip",
+        "forget",
+        "leave",
+        "stop",
+        "many",
+        "much",
+        "count",
+        "number",
+        "colour",
+        "color",
+        "what",
+        "which",
+        "describe",
+        "paint",
+        "draw",
+        "change",
+        "remove",
+        "replace",
+        "joke",
+        "thanks",
+    ]
 )
 
 
@@ -59,6 +93,20 @@ def with_typo(rng: Random, skeleton: str, rate: float = 0.06) -> str:
     else:
         word = word[:at] + rng.choice("abcdefghijklmnoprstuvwy") + word[at + 1 :]
     words[place] = word
+    return " ".join(words)
+
+
+def with_strange_word(rng: Random, skeleton: str, rate: float = 0.05) -> str:
+    """Now and then a word that nobody knows in place of one outside the slots.
+
+    Sentences whose words are all known would teach that an unknown word means something of its own.
+    """
+    if rng.random() >= rate:
+        return skeleton
+    words = skeleton.split(" ")
+    places = [k for k, word in enumerate(words) if len(word) > 3 and word.isalpha() and word not in _TELLING]
+    if places:
+        words[rng.choice(places)] = invented(rng)
     return " ".join(words)
 
 

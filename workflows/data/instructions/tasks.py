@@ -25,6 +25,7 @@ TOKENS: dict[str, tuple[str, ...]] = {
     "x": (),
 }
 ONE_OBJECT = "gr"  # groups that name one object
+NAMING = ("detect", "ground", "chat")  # no single word of these decides what is asked for
 
 
 class PhraseSource(Protocol):
@@ -92,7 +93,10 @@ def filled(
 ) -> Instruction | None:
     """One template with phrases in its slots and a random surface."""
     is_chat = task == "chat"
-    slots = fill(rng, dressed(rng, template, split), source, many)
+    skeleton = dressed(rng, template, split)
+    if split == "train" and task in NAMING:
+        skeleton = surface.with_strange_word(rng, skeleton)
+    slots = fill(rng, skeleton, source, many)
     if slots is None:
         return None
     text, requests = slots

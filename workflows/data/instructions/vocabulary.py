@@ -18,25 +18,14 @@ from superlink.workflows.data.instructions.words import (
     SHAPES,
     SIZES,
     SUPERLATIVES,
+    invented,
 )
-
-_ONSETS = "b c d f g h k l m n p r t v w z br dr fl gr kr pl sn st tr th"
-_VOWELS = "a e i o u oo ee ai"
-_CODAS = " b d g k l m n p r t"
 
 
 @cache
 def nouns() -> tuple[str, ...]:
     """Common nouns outside the shapes world."""
     return tuple(word.strip() for line in lines("nouns") for word in line.split(","))
-
-
-def invented(rng: Random) -> str:
-    """A word that means nothing: "brafto"."""
-    syllables = rng.randrange(2, 4)
-    onsets, vowels = rng.choices(_ONSETS.split(), k=syllables), rng.choices(_VOWELS.split(), k=syllables)
-    word = "".join(onset + vowel for onset, vowel in zip(onsets, vowels, strict=True))
-    return word + (rng.choice(_CODAS).strip() if rng.random() < 0.7 else "")
 
 
 def shape_noun(rng: Random) -> str:

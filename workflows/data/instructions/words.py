@@ -1,10 +1,12 @@
-"""Plain word lists: what people call shapes, colours, sizes and places.
+"""Plain word lists: what people call shapes, colours, sizes and places; and words that mean nothing.
 
 The left side of every mapping is a word a person may use, the right side is what it means in
 the shapes world. Answers repeat the person's word; only targets use the meaning.
 """
 
 from __future__ import annotations
+
+from random import Random
 
 SHAPES: dict[str, str] = {
     "circle": "circle",
@@ -228,3 +230,16 @@ def article(words: str) -> str:
     """The indefinite article of a phrase."""
     vowel = words[:1] in "aeiou" and not words.startswith(("uni", "use", "eu", "one"))
     return "an" if vowel or words.startswith(("hour", "x-ray", "honest")) else "a"
+
+
+_ONSETS = "b c d f g h k l m n p r t v w z br dr fl gr kr pl sn st tr th"
+_VOWELS = "a e i o u oo ee ai"
+_CODAS = " b d g k l m n p r t"
+
+
+def invented(rng: Random) -> str:
+    """A word that means nothing: "brafto"."""
+    syllables = rng.randrange(2, 4)
+    onsets, vowels = rng.choices(_ONSETS.split(), k=syllables), rng.choices(_VOWELS.split(), k=syllables)
+    word = "".join(onset + vowel for onset, vowel in zip(onsets, vowels, strict=True))
+    return word + (rng.choice(_CODAS).strip() if rng.random() < 0.7 else "")
