@@ -94,7 +94,13 @@ def work(config: TrainConfig, folder: Path, device: str) -> None:
         torch.set_num_threads(config.threads)
     stop_file = folder / STOP
     loop = TrainLoop(config, folder, collective=current(), device=torch.device(device))
-    loop.run(stop_file.exists)
+    loop.run(lambda: stop_file.exists() or _is_orphan())
+
+
+def _is_orphan() -> bool:
+    """Whether the process that started this one is gone, as after its SIGKILL; workers then save and end."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
 
 
 def _one_worker(config: TrainConfig, folder: Path) -> None:

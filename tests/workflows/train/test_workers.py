@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +15,7 @@ import torch
 from torch import nn
 
 from superlink.router.errors import TrainError
+from superlink.workflows.train.checkpoint import checkpoints
 from superlink.workflows.train.collective import Alone, Collective, average_gradients
 from superlink.workflows.train.config import TrainConfig
 from superlink.workflows.train.loop import TrainLoop
@@ -124,6 +128,31 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     assert run_local(toy_config(), tmp_path / "one").finished
     assert run_local(toy_config(workers=2), tmp_path / "two").finished
     assert_equal_runs(losses(tmp_path / "one"), losses(tmp_path / "two"))
+
+
+ENDLESS = """
+from dataclasses import replace
+from pathlib import Path
+from superlink.workflows.train.trainer import run_local
+from tests.workflows.train.tiny_system import toy_config
+config = toy_config(workers=2)
+run_local(replace(config, stages=(replace(config.stages[0], steps=100_000),)), Path({folder!r}))
+"""
+
+
+@pytest.mark.slow
+def test_workers_whose_parent_is_killed_save_and_end(tmp_path: Path) -> None:
+    root = Path(__file__).parents[3]
+    parent = subprocess.Popen([sys.executable, "-c", ENDLESS.format(folder=str(tmp_path))], cwd=root)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+    while not checkpoints(tmp_path / "checkpoints") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    # Nothing else saves in this run: no checkpoint is due before its end.
+    assert checkpoints(tmp_path / "checkpoints")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
