@@ -9,15 +9,18 @@ from superlink.workflows.data.instructions.mix import ShapesMix
 from superlink.workflows.data.instructions.words import COLORS
 from superlink.workflows.data.samples import iterate
 from superlink.workflows.data.scene_tasks.answers import objects_named
+from superlink.workflows.data.shapes import SceneConfig
 from superlink.workflows.data.shapes_samples import ShapesSamples, scene_seed
 from superlink.workflows.eval.heldout import FIRST_STREAM, HeldoutSamples, can_be_scored
 from superlink.workflows.eval.pictures import EDIT_KINDS, AskedEdit, asked_edit
 
+SMALL = SceneConfig(height=128, width=128, other_canvas=0.0)
 
-@pytest.mark.parametrize("task", ["pose", "interactive", "generate", "edit"])
+
+@pytest.mark.parametrize("task", ["pose", "generate", "edit"])
 def test_most_of_what_is_drawn_can_be_scored(task: str) -> None:
-    samples = iterate(ShapesSamples(20, seed=7, split="heldout", mix=ShapesMix.only(task)))
-    assert np.mean([can_be_scored(sample) for sample in samples]) >= 0.65
+    samples = ShapesSamples(12, seed=7, split="heldout", mix=ShapesMix.only(task), scenes=SMALL)
+    assert np.mean([can_be_scored(sample) for sample in iterate(samples)]) >= 0.65
 
 
 def test_a_sample_that_cannot_be_scored_gives_way_to_another_whatever_the_length() -> None:
@@ -58,10 +61,10 @@ def test_every_person_has_a_keypoint_to_be_found() -> None:
 def said(asked: AskedEdit, phrase: str) -> bool:
     """Whether words such as "make the leftmost disc violet" ask for the edit that was read from pictures."""
     if asked.kind == "background":
-        return COLORS[phrase.split()[-1]] == asked.paper
+        return COLORS[phrase.rsplit(maxsplit=1)[-1]] == asked.paper
     assert asked.thing is not None
     if asked.kind == "recolor":
-        return COLORS[phrase.split()[-1]] == asked.thing.color
+        return COLORS[phrase.rsplit(maxsplit=1)[-1]] == asked.thing.color
     named = objects_named(phrase)
     return not named or (asked.thing.color, asked.thing.shape) in named
 
