@@ -33,7 +33,8 @@ def shapes(
         list[str] | None,
         typer.Option(
             help="Only this part: routing, boxes, masks, grounding, foreign, keypoints, vqa, captions, "
-            "interactive, generation or edits; may repeat. By default all that the model has decoders for."
+            "interactive, generation or edits; may repeat. By default all that the model has decoders for "
+            "but vqa and captions."
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Questions of one generation.")] = 8,
@@ -50,7 +51,7 @@ def shapes(
     from superlink.agents.turn import write_whole
     from superlink.workflows.eval.answering import answers_of
     from superlink.workflows.eval.shapes import PARTS, evaluate, questions_of
-    from superlink.workflows.eval.tasks import unanswered
+    from superlink.workflows.eval.tasks import SPOKEN, unanswered
 
     parts = tuple(dict.fromkeys(part or PARTS))
     if unknown := [one for one in parts if one not in PARTS]:
@@ -60,9 +61,12 @@ def shapes(
         Progress(console=Console(file=sys.stderr), transient=True) as bars,
     ):
         tokens = [route.token.text for decoder in system.decoders for route in decoder.routes]
-        left_out = unanswered(parts, tokens)
-        for one, token in left_out.items():
-            sys.stderr.write(f"{one} is left out: {system.name!r} has no decoder for {token}\n")
+        left_out = {one: f"no decoder for {token}" for one, token in unanswered(parts, tokens).items()}
+        if not part:
+            left_out |= {one: f"only with --part {one}" for one in SPOKEN}
+        if left_out:
+            reasons = ", ".join(f"{one} ({why})" for one, why in left_out.items())
+            sys.stderr.write(f"left out for {system.name!r}: {reasons}\n")
         parts = tuple(one for one in parts if one not in left_out)
         rows = {one: bars.add_task(one, total=questions_of(one, count)) for one in parts}
         report = evaluate(

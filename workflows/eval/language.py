@@ -7,36 +7,23 @@ punctuation, articles and number words do not count, nor do openings such as "It
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 
-from superlink.workflows.data.instructions.words import COLORS, SHAPES, SIZES, plural
-from superlink.workflows.data.shapes.language import NUMBERS
+from superlink.workflows.data.instructions.words import COLORS
+from superlink.workflows.data.scene_tasks.answers import ARTICLES, DIGITS, NONE, objects_named
 from superlink.workflows.eval.report import Metric, share
 
-_DIGITS = {word: str(number) for number, word in enumerate((*NUMBERS, "ten")) if number}
-_NONE = ("no", "none", "zero", "nothing")
 _OPENING = re.compile(r"^(?:it is|it's|they are|there is|there are|i count|i see|i can see)\b")
 _PLACE = re.compile(r"^(?:on|at|in)\b")
-_ARTICLES = ("a", "an", "the")
-_NOUNS = {form: shape for noun, shape in SHAPES.items() for form in (noun, plural(noun))} | {
-    "people": "person",
-    "persons": "person",
-}
-_OBJECT = re.compile(
-    rf"(?:\b({'|'.join((*_DIGITS, *_ARTICLES, *_NONE))}|\d+)\s+)?(?:\b(?:{'|'.join((*SIZES, 'medium'))})\s+)?"
-    rf"\b({'|'.join(COLORS)})\s+({'|'.join(sorted(_NOUNS, key=len, reverse=True))})\b"
-)
 
 
 def normalised(text: str) -> str:
     """What an answer says: "It is on the left." is "left", "Three red circles!" is "3 red circles"."""
     words = " ".join(re.sub(r"[^\w\s']", " ", text.lower()).split())
     words = _PLACE.sub("", _OPENING.sub("", words).strip())
-    kept = [word for word in words.split() if word not in _ARTICLES]
+    kept = [word for word in words.split() if word not in ARTICLES]
     return " ".join(
-        "0" if word == "zero" else _DIGITS.get(COLORS.get(word, word), COLORS.get(word, word))
-        for word in kept
+        "0" if word == "zero" else DIGITS.get(COLORS.get(word, word), COLORS.get(word, word)) for word in kept
     )
 
 
@@ -51,21 +38,11 @@ def is_exact(reply: str, truth: str) -> bool:
 def number_in(text: str) -> int | None:
     """The first number of a text, in digits or words; "no" and "none" are 0; None without one."""
     for word in re.findall(r"\w+", text.lower()):
-        if word in _NONE:
+        if word in NONE:
             return 0
-        if (digits := _DIGITS.get(word, word)).isdecimal():
+        if (digits := DIGITS.get(word, word)).isdecimal():
             return int(digits)
     return None
-
-
-def objects_in(text: str) -> Counter[tuple[str, str]]:
-    """How many of each (colour, shape) a text names; one where it gives no number."""
-    found: Counter[tuple[str, str]] = Counter()
-    for number, color, noun in _OBJECT.findall(" ".join(text.lower().split())):
-        digits = _DIGITS.get(number, number)
-        count = int(digits) if digits.isdecimal() else 0 if number in _NONE else 1
-        found[COLORS[color], _NOUNS[noun]] += count
-    return +found
 
 
 def answers(replies: Sequence[str], truths: Sequence[str], kinds: Sequence[str]) -> list[Metric]:
@@ -111,7 +88,7 @@ def captions(replies: Sequence[str], truths: Sequence[str]) -> list[Metric]:
     full: list[bool] = []
     shared = said = meant = 0
     for reply, truth in zip(replies, truths, strict=True):
-        named, there = objects_in(reply), objects_in(truth)
+        named, there = objects_named(reply), objects_named(truth)
         full.append(not there - named)
         shared += (named & there).total()
         said += named.total()

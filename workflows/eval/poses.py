@@ -84,6 +84,12 @@ def pck(
     return (right / labelled if labelled else 0.0), labelled
 
 
+def named_alike(truths: Sequence[Keypoints]) -> list[Keypoints]:
+    """The same truths with all their keypoint names; a keypoint that a truth did not name is unlabelled."""
+    named = tuple(dict.fromkeys(_plain(name) for truth in truths for name in truth.keypoint_names))
+    return [_arranged(truth, named, (0.0, 0.0, 0.0)) for truth in truths]
+
+
 def poses(truths: Sequence[Keypoints], found: Sequence[Keypoints]) -> list[Metric]:
     """Both scores.
 
@@ -110,13 +116,19 @@ def _keypoint_names(truths: Sequence[Keypoints], found: Sequence[Keypoints]) -> 
 
 def _ordered(found: Keypoints, named: tuple[str, ...]) -> Keypoints:
     """`found` with exactly the keypoints `named`; those that it lacks are nowhere."""
-    places = {_plain(name): index for index, name in enumerate(found.keypoint_names)}
-    xyv: FloatArray = np.full((len(found), len(named), 3), _NOWHERE, dtype=np.float32)
+    ordered = _arranged(found, named, (_NOWHERE, _NOWHERE, 2.0))
+    ordered.xyv[..., 2] = 2  # pycocotools reads the places alone
+    return ordered
+
+
+def _arranged(one: Keypoints, named: tuple[str, ...], missing: tuple[float, float, float]) -> Keypoints:
+    """A copy with exactly the keypoints `named`; `missing` (x, y, v) stands for those that it lacks."""
+    places = {_plain(name): index for index, name in enumerate(one.keypoint_names)}
+    xyv: FloatArray = np.full((len(one), len(named), 3), missing, dtype=np.float32)
     for column, name in enumerate(named):
         if name in places:
-            xyv[:, column] = found.xyv[:, places[name]]
-    xyv[..., 2] = 2  # pycocotools reads the places alone
-    return replace(found, xyv=xyv, keypoint_names=named)
+            xyv[:, column] = one.xyv[:, places[name]]
+    return replace(one, xyv=xyv, keypoint_names=named)
 
 
 def _plain(name: str) -> str:

@@ -18,13 +18,13 @@ from superlink.workflows.data.shapes_samples import ShapesSamples
 from superlink.workflows.eval import scenes
 from superlink.workflows.eval.answering import Answer, Progress, answered
 from superlink.workflows.eval.foreign import check_programs
+from superlink.workflows.eval.heldout import FIRST_STREAM, HeldoutSamples
 from superlink.workflows.eval.matching import Tally, box_iou, tally
 from superlink.workflows.eval.precision import average_precision
 from superlink.workflows.eval.report import EvalReport, Metric
 from superlink.workflows.eval.routing import routing
 from superlink.workflows.eval.scenes import Asked
 from superlink.workflows.eval.tasks import TASKS, measured
-from superlink.workflows.eval.world_tasks import WorldTask
 
 FINDING = ("routing", "boxes", "masks", "grounding", "foreign")
 PARTS = (*FINDING, *TASKS)
@@ -50,7 +50,7 @@ def evaluate(
         count: questions of each part; routing gets twice as many.
         seed: other seeds ask other questions about other scenes.
         parts: what to measure, of `PARTS`.
-        samples: what parts of `TASKS` ask, by part; by default `WorldTask`.
+        samples: what parts of `TASKS` ask, by part; by default `HeldoutSamples`.
         batch: questions of one generation.
         progress: called with the part and the number of questions just answered.
 
@@ -68,7 +68,7 @@ def evaluate(
             tell = _teller(progress, part)
         if part in TASKS:
             given = (samples or {}).get(part)
-            asked = WorldTask(part, count, seed=seed) if given is None else given
+            asked = HeldoutSamples(part, count, seed=seed) if given is None else given
             metrics += measured(answer, part, asked, batch=batch, progress=tell)
         else:
             metrics += _MEASURES[part](answer, count, seed, batch, tell)
@@ -87,7 +87,7 @@ def _teller(progress: Callable[[str, int], None], part: str) -> Progress:
 
 
 def _routing(answer: Answer, count: int, seed: int, batch: int, progress: Progress | None) -> list[Metric]:
-    samples = ShapesSamples(questions_of("routing", count), seed=1_000_003 + seed, split="heldout")
+    samples = ShapesSamples(questions_of("routing", count), seed=FIRST_STREAM + seed, split="heldout")
     return routing(answer, samples, batch=batch, progress=progress)
 
 

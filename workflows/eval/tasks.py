@@ -1,7 +1,7 @@
 """Tasks that are asked as samples: keypoints, answers in words, captions, clicks, made and edited pictures.
 
-A sample's task names what is measured ("pose", "vqa/color", "edit/recolor"); its last message and its
-targets are the truth. Everything is free-running: only the question is shown.
+A sample's task names what is measured ("pose", "vqa/color", "edit/recolor"); its answer (without one, its
+last message) and its targets are the truth. Everything is free-running: only the question is shown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from superlink.workflows.eval.answering import Answer, Progress, answered, quest
 from superlink.workflows.eval.interactive import interactive, kind_of
 from superlink.workflows.eval.language import answers, captions
 from superlink.workflows.eval.pictures import EditKind, asked_edit, edits, generation, names_asked
-from superlink.workflows.eval.poses import poses
+from superlink.workflows.eval.poses import named_alike, poses
 from superlink.workflows.eval.report import Metric
 
 TASKS = ("keypoints", "vqa", "captions", "interactive", "generation", "edits")
@@ -33,6 +33,8 @@ NEEDS: dict[str, str] = {
     "generation": "[GEN]",
     "edits": "[EDIT]",
 }
+# Parts that any system answers in some words, whether or not it was taught to.
+SPOKEN = ("vqa", "captions")
 Kind = TypeVar("Kind", Keypoints, Masks, Picture)
 
 
@@ -50,8 +52,9 @@ class Answered:
 
     @property
     def truth(self) -> str:
-        """The reply to learn."""
-        return self.sample.conversation[-1].text
+        """What a right reply says."""
+        answer = self.sample.answer
+        return self.sample.conversation[-1].text if answer is None else answer
 
     @property
     def pixels(self) -> Any:
@@ -103,7 +106,8 @@ def measured(
 
 
 def _keypoints(results: Sequence[Answered]) -> list[Metric]:
-    return poses([one.target(Keypoints) for one in results], [one.turn.keypoints for one in results])
+    truths = named_alike([one.target(Keypoints) for one in results])
+    return poses(truths, [one.turn.keypoints for one in results])
 
 
 def _vqa(results: Sequence[Answered]) -> list[Metric]:

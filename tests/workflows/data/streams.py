@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 
 from superlink.workflows.data.instructions.mix import ShapesMix
@@ -18,7 +17,7 @@ LENGTH = 10**6
 
 
 def only(task: str) -> ShapesMix:
-    return replace(ShapesMix(**SILENT), **{task: 1.0})  # type: ignore[arg-type]
+    return ShapesMix.only(task)
 
 
 def stream(task: str, **changes: object) -> ShapesSamples:

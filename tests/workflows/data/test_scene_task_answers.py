@@ -164,3 +164,8 @@ def test_short_answers_are_what_a_reply_says(reply: str, answer: str) -> None:
 def test_objects_of_a_sentence_are_counted_by_colour_and_shape() -> None:
     said = objects_named("I see two red circles, an orange person, 3 grey people and a star on a white page.")
     assert said == {("red", "circle"): 2, ("orange", "person"): 1, ("gray", "person"): 3}
+
+
+def test_objects_without_a_number_are_one_and_those_that_are_denied_none() -> None:
+    text = "There are two large red circles, a grey plus sign, no blue star, violet people and 3 pink boxes."
+    assert objects_named(text) == {("red", "circle"): 2, ("gray", "cross"): 1, ("purple", "person"): 1}

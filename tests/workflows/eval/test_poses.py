@@ -10,7 +10,7 @@ from pycocotools.cocoeval import Params
 
 from superlink.decoders.artifacts import Keypoints
 from superlink.workflows.data.shapes.people import KEYPOINT_NAMES
-from superlink.workflows.eval.poses import keypoint_precision, pck, poses
+from superlink.workflows.eval.poses import keypoint_precision, named_alike, pck, poses
 
 SIGMAS = Params(iouType="keypoints").kpt_oks_sigmas
 SIDE = 80.0
@@ -139,3 +139,21 @@ def test_what_does_not_pair_is_refused() -> None:
     other = replace(truth, xyv=truth.xyv[:, :1], keypoint_names=("tip",))
     with pytest.raises(ValueError, match="2 different sets of keypoint names"):
         pck([truth, other], [truth, other])
+
+
+def test_keypoints_that_a_question_left_out_are_unlabelled() -> None:
+    rng = np.random.default_rng(3)
+    whole = [people(rng, 3), people(rng, 2)]
+    asked = (10, 9, 16)
+    part = replace(
+        whole[1],
+        xyv=whole[1].xyv[:, asked],
+        keypoint_names=tuple(KEYPOINT_NAMES[k].replace("_", " ") for k in asked),
+    )
+    unlabelled = whole[1].xyv.copy()
+    unlabelled[:, [k for k in range(17) if k not in asked]] = 0
+    meant = [whole[0], replace(whole[1], xyv=unlabelled)]
+    found = [moved(truth, rng.normal(0, 4, (len(truth), 17, 2))) for truth in whole]
+    assert poses(named_alike([whole[0], part]), found) == poses(meant, found)
+    with pytest.raises(ValueError, match="2 different sets"):
+        poses([whole[0], part], found)

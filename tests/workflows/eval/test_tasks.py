@@ -12,10 +12,10 @@ from superlink.decoders.artifacts import Masks, Picture
 from superlink.router.errors import InputError
 from superlink.router.messages import Box, Mask, Point, Scribble
 from superlink.workflows.data.samples import Sample, iterate
+from superlink.workflows.eval.heldout import HeldoutSamples
 from superlink.workflows.eval.interactive import interactive, kind_of
 from superlink.workflows.eval.shapes import PARTS, evaluate
 from superlink.workflows.eval.tasks import TASKS, measured, unanswered
-from superlink.workflows.eval.world_tasks import WorldTask
 
 LENGTH = 8
 Answer = Callable[[Sequence[Question]], list[Turn]]
@@ -49,7 +49,7 @@ def silence(questions: Sequence[Question]) -> list[Turn]:
 
 @pytest.fixture(scope="module", params=TASKS)
 def part(request: pytest.FixtureRequest) -> tuple[str, list[Sample]]:
-    return request.param, list(iterate(WorldTask(request.param, LENGTH, seed=2)))
+    return request.param, list(iterate(HeldoutSamples(request.param, LENGTH, seed=2)))
 
 
 def test_right_answers_score_one_and_silence_nothing(part: tuple[str, list[Sample]]) -> None:
@@ -68,7 +68,7 @@ def test_right_answers_score_one_and_silence_nothing(part: tuple[str, list[Sampl
 
 def test_samples_of_the_world_are_the_same_every_time(part: tuple[str, list[Sample]]) -> None:
     name, samples = part
-    again = WorldTask(name, LENGTH, seed=2)[3]
+    again = HeldoutSamples(name, LENGTH, seed=2)[3]
     assert again.conversation[0].text == samples[3].conversation[0].text
     assert (again.image is None) == (samples[3].image is None)
     if again.image is not None:
@@ -76,7 +76,7 @@ def test_samples_of_the_world_are_the_same_every_time(part: tuple[str, list[Samp
 
 
 def test_given_samples_are_asked_instead_of_those_of_the_world() -> None:
-    samples = list(iterate(WorldTask("captions", 3, seed=9)))
+    samples = list(iterate(HeldoutSamples("captions", 3, seed=9)))
     report = evaluate(oracle(samples), parts=("captions",), samples={"captions": samples}, count=1)
     assert report.value("captions", "every object named") == 1
 
@@ -90,8 +90,9 @@ def test_parts_without_a_decoder_are_named_with_its_token() -> None:
 
 
 def test_a_sample_that_cannot_be_scored_is_named() -> None:
-    (sample,) = iterate(WorldTask("edits", 1))
-    with pytest.raises(InputError, match=r"'edits:0:0' .* needs a target of Picture .*, it has none"):
+    (sample,) = iterate(HeldoutSamples("edits", 1))
+    name = f"sample {sample.source!r} of task {sample.task!r}"
+    with pytest.raises(InputError, match=f"{name} needs a target of Picture to be scored, it has none"):
         measured(silence, "edits", [replace(sample, targets=())])
     with pytest.raises(InputError, match="no edit that can be scored"):
         measured(silence, "edits", [replace(sample, task="edit")])
@@ -135,7 +136,7 @@ def test_every_prompt_has_a_kind() -> None:
 
 
 def test_a_made_picture_is_judged_by_what_it_shows() -> None:
-    samples = list(iterate(WorldTask("generation", 2, seed=5)))
+    samples = list(iterate(HeldoutSamples("generation", 2, seed=5)))
     swapped = [
         replace(sample, targets=other.targets)
         for sample, other in zip(samples, reversed(samples), strict=True)

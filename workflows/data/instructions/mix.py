@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from random import Random
 
 from superlink.router.messages import Conversation, Message
@@ -53,6 +53,12 @@ class ShapesMix:
     compose: float = 0.0  # two decoders in one sentence
     in_context: float = 0.0
     interactive: float = 0.0
+
+    @classmethod
+    def only(cls, task: str) -> ShapesMix:
+        """One task alone, by the name of its weight."""
+        weights = {field.name: 0.0 for field in fields(cls) if field.name != "open_share"}
+        return cls(**{**weights, task: 1.0})
 
     @property
     def scene_tasks(self) -> dict[str, float]:
