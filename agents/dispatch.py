@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superlink.agents.options import DecoderOptions
-from superlink.agents.pictures import picture_id
 from superlink.agents.regions import Region, prompted_inputs, region_of
-from superlink.decoders.artifacts import Artifact, Picture
+from superlink.decoders.artifacts import Artifact
 from superlink.decoders.contract import Call, DecoderConfig, Failure, Outcome, Result, Route
 from superlink.router.errors import InputError, SuperlinkError
 from superlink.router.links import SuperLink
@@ -45,18 +44,12 @@ class Task:
 
     image: NDArray[np.uint8] | None = None  # (H, W, 3)
     image_id: str = ""
-    inputs: tuple[Artifact, ...] = ()  # earlier artifacts; without `image`, the last picture is looked at
+    inputs: tuple[Artifact, ...] = ()  # earlier artifacts that the calls build on
     regions: Mapping[str, Region] = field(default_factory=dict)  # what a person pointed out, by its phrase
     options: DecoderOptions = field(default_factory=dict)
     seed: int = 0
     threshold: float | None = None
     deadline: float | None = None  # on the clock of `time.monotonic`
-
-    def __post_init__(self) -> None:
-        made = [one.pixels for one in self.inputs if isinstance(one, Picture)]
-        if self.image is None and made:
-            object.__setattr__(self, "image", made[-1])
-            object.__setattr__(self, "image_id", picture_id(made[-1]))
 
 
 @dataclass(slots=True, eq=False)

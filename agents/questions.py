@@ -57,12 +57,11 @@ def user_message(
     )
 
 
-def example_messages(examples: Sequence[Example], *, first: int) -> Conversation:
+def example_messages(examples: Sequence[Example]) -> Conversation:
     """The rounds before a question that show what it means.
 
     Args:
         examples: pictures with a prompt or a mask on each.
-        first: number of the first region.
 
     Raises:
         InputError: not such pairs, a picture that cannot be read, or a mask of another size.
@@ -81,7 +80,7 @@ def example_messages(examples: Sequence[Example], *, first: int) -> Conversation
         if not isinstance(meant, Point | Box | Scribble | Mask):
             raise InputError(f"example {number} needs a mask array or a prompt, got {type(meant).__name__}")
         read.append((pixels, meant))
-    return example_rounds(read, first=first)
+    return example_rounds(read)
 
 
 def checked_refs(refs: Sequence[Artifact], picture: SourcePicture | None) -> tuple[Artifact, ...]:

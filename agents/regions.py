@@ -29,6 +29,11 @@ def region_names(messages: Sequence[Message], count: int) -> tuple[str, ...]:
     return tuple(f"region{number}" for number in range(first, first + count))
 
 
+def region_name(phrase: str) -> str:
+    """The name of the region that a phrase may be: "region1" for "Region 1"."""
+    return "".join(phrase.lower().split())
+
+
 def region_input(prompt: Prompt, name: str, size: tuple[int, int]) -> Region:
     """A prompt as an artifact of one item called `name`.
 
@@ -60,7 +65,7 @@ def region_input(prompt: Prompt, name: str, size: tuple[int, int]) -> Region:
 
 def region_of(phrase: str, regions: Mapping[str, Region]) -> Region | None:
     """The region that a phrase names, called as it says: "region1", "Region 1"; None for other words."""
-    found = regions.get("".join(phrase.lower().split()))
+    found = regions.get(region_name(phrase))
     return None if found is None else replace(found, names=(phrase,))
 
 

@@ -130,7 +130,7 @@ class Session:
         """
         state = self._state
         picture = self._looked_at(refs) if image is None else read_picture(image)
-        shown = example_messages(examples, first=1 + len(state.prompt_pictures))
+        shown = example_messages(examples)
         before = (*state.messages, *shown)
         # After examples the picture that was last seen is the last example's.
         last = "" if shown else state.shown

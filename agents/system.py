@@ -140,7 +140,7 @@ class System:
         written = reply_options(self._options, seed=seed, max_new_tokens=max_new_tokens)
         threshold, deadline = checked_threshold(threshold), checked_deadline(deadline)
         own = checked_options(options, self.decoders)
-        shown = example_messages(examples, first=1)
+        shown = example_messages(examples)
         names = region_names(shown, len(prompts))
 
         def request(one: str, picture: SourcePicture | None) -> Question:

@@ -18,15 +18,18 @@ from superlink.decoders.contract import Call, Decoder
 from superlink.decoders.grounding_dino.boxes import inverse_sigmoid
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
 from superlink.decoders.grounding_dino.denoising import Denoising, build_denoising
-from superlink.decoders.grounding_dino.dense import dense_term, dense_terms
-from superlink.decoders.grounding_dino.inputs import DetectionInputs, targets_in_frame
+from superlink.decoders.grounding_dino.dense import backbone_term, dense_terms
+from superlink.decoders.grounding_dino.inputs import DetectionInputs, pictures_in_frame, targets_in_frame
 from superlink.decoders.grounding_dino.losses import (
     Matched,
     Stage,
     Targets,
     class_and_box_terms,
+    class_and_box_weights,
+    denoising_stages,
     mask_logits,
     mask_loss_terms,
+    stage_suffixes,
 )
 from superlink.decoders.grounding_dino.matching import match
 from superlink.decoders.grounding_dino.model import (
@@ -34,12 +37,12 @@ from superlink.decoders.grounding_dino.model import (
     Detection,
     Detector,
     float32_boxes,
+    project_links,
     start_at_reference,
 )
-from superlink.decoders.grounding_dino.noise import Noise, SeededNoise
+from superlink.decoders.grounding_dino.noise import SeededNoise
 from superlink.decoders.grounding_dino.results import cut_at_boxes
 from superlink.decoders.grounding_dino.serving import answer, chosen_items
-from superlink.decoders.letterbox import Letterbox, common_frame, round_up, stack_pictures
 from superlink.router.errors import DecoderError
 from superlink.router.links import LinkBatch
 
@@ -89,34 +92,24 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
 
     def prepare(self, calls: Sequence[Call], targets: Sequence[Artifact] | None = None) -> DetectionInputs:
         """Raises InputError for a call without picture, DataError for labels that do not fit."""
-        config = self.config
-        device = self.device
-        pictures = config.pictures(calls)
-        longest = self.image_side or config.longest
-        shortest = min(config.shortest, longest)
-        boxes = [Letterbox.fit(one.shape[:2], shortest=shortest, longest=longest) for one in pictures]
-        side = round_up(longest, 32)
-        frame = (side, side) if config.square else common_frame(boxes)
-        pixels, valid = stack_pictures(pictures, boxes, frame=frame, mean=config.mean, std=config.std)
-        noise: Noise | None = None
+        config, device = self.config, self.device
+        boxes, pixels, valid = pictures_in_frame(config.pictures(calls), config, self.image_side, device)
+        known: Targets | None = None
         if targets is not None:
-            # Seed 0 means "not given": PyTorch's own generator decides, so that a resumed run repeats itself.
-            noise = SeededNoise([call.seed or int(torch.randint(2**62, ())) for call in calls])
+            known = targets_in_frame(calls, targets, boxes, (pixels.shape[2], pixels.shape[3]), device)
         return DetectionInputs(
             calls=tuple(calls),
-            routes=tuple(self.config.route(call) for call in calls),
-            letterboxes=tuple(boxes),
-            pixels=pixels.to(device).contiguous(memory_format=torch.channels_last),
-            valid=valid.to(device),
-            targets=None if targets is None else targets_in_frame(calls, targets, boxes, frame, device),
-            noise=noise,
+            routes=tuple(config.route(call) for call in calls),
+            letterboxes=boxes,
+            pixels=pixels,
+            valid=valid,
+            targets=known,
+            noise=None if known is None else SeededNoise.of(calls),
         )
 
     def project(self, links: LinkBatch) -> Tensor:
-        """(B, K, d) class vectors: every link embedding projected, then the mean over those of a link."""
-        dtype = next(self.patch2query.parameters()).dtype
-        projected: Tensor = self.patch2query(self.embeddings_of(links).to(dtype))
-        return projected.float().mean(2)
+        """(B, K, d) class vectors."""
+        return project_links(self.patch2query, self.embeddings_of(links))
 
     def forward(self, links: LinkBatch, inputs: DetectionInputs) -> DetectionOutputs:
         classes = self.project(links)
@@ -184,9 +177,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         return {name: terms.get(name, nothing) for name in self.weights}
 
     def cells_loss(self, links: LinkBatch, inputs: DetectionInputs, *, count: float) -> Tensor:
-        """Class loss of the backbone's cells alone: neither encoder nor decoder layers run.
-
-        It stands in for a backbone that was trained on classification before.
+        """Class loss of the backbone's cells alone.
 
         Raises:
             DecoderError: the inputs were prepared without targets.
@@ -194,19 +185,8 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         targets = inputs.targets
         if targets is None:
             raise DecoderError(f"{self.config.name} needs prepare(calls, targets) before cells_loss")
-        pyramid = self.model.pyramid(inputs.pixels, inputs.valid)
-        start, usable = pyramid.proposals()
-        _, logits = self.model.score(pyramid.cells, usable, self.project(links), links.mask)
-        return dense_term(
-            logits,
-            start[..., :2].sigmoid(),
-            usable,
-            pyramid.shapes,
-            targets,
-            links.mask,
-            alpha=self.config.focal_alpha,
-            count=count,
-        )
+        classes, alpha = self.project(links), self.config.focal_alpha
+        return backbone_term(self.model, inputs, classes, links.mask, targets, alpha=alpha, count=count)
 
     def _stages(self, outputs: DetectionOutputs, targets: Targets, count: float) -> list[Stage]:
         """Last layer, the other layers, the proposals, then the same layers for denoising."""
@@ -231,20 +211,8 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         denoising, denoised = outputs.denoising, outputs.denoised
         if denoising is None or denoised is None:
             return stages
-        own = [
-            (denoising.positives(size), torch.arange(size).repeat(denoising.groups)) for size in targets.sizes
-        ]
-        return stages + [
-            Stage(
-                suffix="_dn" if at == last else f"_dn_{at}",
-                logits=denoised.logits[at],
-                boxes=denoised.boxes[at],
-                pairs=own,
-                count=count * denoising.groups,
-                real=denoising.real if self.config.dn_hide_padding else None,
-            )
-            for at in [last, *range(last)]
-        ]
+        said, hide = list(zip(denoised.logits, denoised.boxes, strict=True)), self.config.dn_hide_padding
+        return stages + denoising_stages(denoising, said, targets.sizes, count=count, hide_padding=hide)
 
     def _mask_embeddings(
         self, outputs: DetectionOutputs, stages: Sequence[Stage], matched: Matched
@@ -268,26 +236,13 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
     @property
     def weights(self) -> Mapping[str, float]:
         config = self.config
-        layers = ["", *(f"_{layer}" for layer in range(config.decoder_layers - 1))]
-        suffixes = [*layers, "_enc"]
-        if config.dn_number:
-            suffixes += [f"_dn{suffix}" for suffix in layers]
-        weights: dict[str, float] = {}
-        for suffix in suffixes:
-            weights |= {
-                f"loss_ce{suffix}": config.weights.ce,
-                f"loss_bbox{suffix}": config.weights.bbox,
-                f"loss_giou{suffix}": config.weights.giou,
-            }
+        weights = class_and_box_weights(config)
+        for suffix in stage_suffixes(config):
             if config.mask_dim and (config.encoder_masks or suffix != "_enc"):
                 weights |= {
                     f"loss_mask{suffix}": config.weights.mask,
                     f"loss_dice{suffix}": config.weights.dice,
                 }
-        if config.weights.dense:
-            weights["loss_dense"] = config.weights.dense
-            if config.class_prior is not None:
-                weights["loss_dense_early"] = config.weights.dense
         return weights
 
     @torch.no_grad()

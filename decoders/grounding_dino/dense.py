@@ -13,8 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from superlink.decoders.grounding_dino.inputs import FramedCalls
 from superlink.decoders.grounding_dino.losses import Targets, focal, shared_labels
-from superlink.decoders.grounding_dino.model import Proposals
+from superlink.decoders.grounding_dino.model import Detector, Proposals
 
 RADIUS = 0.2  # of the object's width and height
 CELLS = 8.0  # an object this many cells long or longer belongs to the next level
@@ -48,6 +49,27 @@ def dense_term(
             positive[row] = (near.float() @ names).clamp(max=1.0)
     mask = class_mask[:, None, :] & usable[..., None]
     return focal(logits.float(), positive * mask, mask, alpha=alpha) / count
+
+
+def backbone_term(
+    detector: Detector,
+    inputs: FramedCalls,
+    classes: Tensor,
+    class_mask: Tensor,
+    targets: Targets,
+    *,
+    alpha: float,
+    count: float,
+) -> Tensor:
+    """`dense_term` of the backbone's cells alone: neither encoder nor decoder layers run.
+
+    It stands in for a backbone that was trained on classification before.
+    """
+    pyramid = detector.pyramid(inputs.pixels, inputs.valid)
+    start, usable = pyramid.proposals()
+    _, logits = detector.score(pyramid.cells, usable, classes, class_mask)
+    centres, shapes = start[..., :2].sigmoid(), pyramid.shapes
+    return dense_term(logits, centres, usable, shapes, targets, class_mask, alpha=alpha, count=count)
 
 
 def dense_terms(

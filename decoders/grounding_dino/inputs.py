@@ -8,20 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from superlink.decoders.artifacts import Artifact, Boxes, Masks
 from superlink.decoders.contract import Call, Route
 from superlink.decoders.grounding_dino.boxes import to_cxcywh
+from superlink.decoders.grounding_dino.config import GroundingDinoConfig
 from superlink.decoders.grounding_dino.losses import Targets
 from superlink.decoders.grounding_dino.noise import Noise
-from superlink.decoders.letterbox import Letterbox
+from superlink.decoders.letterbox import Letterbox, Size, common_frame, round_up, stack_pictures
 from superlink.router.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class DetectionInputs:
+class FramedCalls:
     """A batch of calls in the decoder's frame."""
 
     calls: tuple[Call, ...]
@@ -29,8 +32,12 @@ class DetectionInputs:
     letterboxes: tuple[Letterbox, ...]
     pixels: Tensor  # (B, 3, H, W) normalised
     valid: Tensor  # (B, H, W) bool
-    targets: Targets | None
     noise: Noise | None  # for denoising and mask points; with targets only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DetectionInputs(FramedCalls):
+    targets: Targets | None
 
     @property
     def wants_masks(self) -> bool:
@@ -39,11 +46,27 @@ class DetectionInputs:
         return any(route.returns is Masks for route in self.routes)
 
 
+def pictures_in_frame(
+    pictures: Sequence[NDArray[np.uint8]], config: GroundingDinoConfig, side: int | None, device: torch.device
+) -> tuple[tuple[Letterbox, ...], Tensor, Tensor]:
+    """Where pictures (H, W, 3) lie in one frame, with `pixels` and `valid` of it.
+
+    `side` is the longest of the frame; None = the config's.
+    """
+    longest = side or config.longest
+    shortest = min(config.shortest, longest)
+    boxes = tuple(Letterbox.fit(one.shape[:2], shortest=shortest, longest=longest) for one in pictures)
+    square = round_up(longest, 32)
+    frame = (square, square) if config.square else common_frame(boxes)
+    pixels, valid = stack_pictures(pictures, boxes, frame=frame, mean=config.mean, std=config.std)
+    return boxes, pixels.to(device).contiguous(memory_format=torch.channels_last), valid.to(device)
+
+
 def targets_in_frame(
     calls: Sequence[Call],
     targets: Sequence[Artifact],
     letterboxes: Sequence[Letterbox],
-    frame: tuple[int, int],
+    frame: Size,
     device: torch.device,
 ) -> Targets:
     """Labelled artifacts to tensors; masks, where there are any, are used for every route."""

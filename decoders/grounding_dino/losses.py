@@ -2,7 +2,8 @@
 
 Everything that can be is computed for all stages at once; a term of a stage is then a slice.
 
-Axes: B pictures, Q queries of a stage, K classes, M matched pairs of all stages, C mask channels.
+Axes: B pictures, Q queries of a stage, N denoising queries, K classes, M matched pairs of all stages, C
+mask channels.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from superlink.decoders.grounding_dino.boxes import giou, to_xyxy
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
+from superlink.decoders.grounding_dino.denoising import Denoising
 from superlink.decoders.grounding_dino.matching import Pairs
 from superlink.decoders.grounding_dino.noise import Noise
 from superlink.decoders.grounding_dino.points import (
@@ -50,6 +52,51 @@ class Stage:
     pairs: Sequence[Pairs]  # for each picture
     count: float  # what its sums are divided by
     real: Tensor | None = None  # (B, Q) bool: queries that exist; None: all
+
+
+def denoising_stages(
+    denoising: Denoising,
+    said: Sequence[tuple[Tensor, Tensor]],
+    sizes: Sequence[int],
+    *,
+    count: float,
+    hide_padding: bool,
+) -> list[Stage]:
+    """Logits (B, N, K) and boxes (B, N, 4) that each layer said of denoising queries; the last comes first.
+
+    `count` is that of the other stages: every one of the `sizes` objects of a picture is there once a group.
+    """
+    pairs = [(denoising.positives(size), torch.arange(size).repeat(denoising.groups)) for size in sizes]
+    last = len(said) - 1
+    return [
+        Stage(
+            suffix="_dn" if at == last else f"_dn_{at}",
+            logits=said[at][0],
+            boxes=said[at][1],
+            pairs=pairs,
+            count=count * denoising.groups,
+            real=denoising.real if hide_padding else None,
+        )
+        for at in [last, *range(last)]
+    ]
+
+
+def stage_suffixes(config: GroundingDinoConfig) -> list[str]:
+    """Of the last decoder layer, the others, the proposals, then the same layers for denoising."""
+    layers = ["", *(f"_{layer}" for layer in range(config.decoder_layers - 1))]
+    return [*layers, "_enc", *(f"_dn{suffix}" for suffix in layers if config.dn_number)]
+
+
+def class_and_box_weights(config: GroundingDinoConfig) -> dict[str, float]:
+    """Weights of all terms but those of masks."""
+    own = config.weights
+    terms = {"ce": own.ce, "bbox": own.bbox, "giou": own.giou}
+    weights = {f"loss_{term}{at}": weight for at in stage_suffixes(config) for term, weight in terms.items()}
+    if own.dense:
+        weights["loss_dense"] = own.dense
+        if config.class_prior is not None:
+            weights["loss_dense_early"] = own.dense
+    return weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,12 +1,13 @@
 """Grounding DINO from pixels and class vectors to queries with boxes and class scores.
 
-Axes: B pictures, S cells, Q queries, K classes, d width.
+Axes: B pictures, S cells, Q queries, N denoising queries, K classes, L embeddings of a link, D link
+width, d width.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,12 @@ class ClassEmbed(nn.Module):
             if self.calibrated:
                 logits = logits * self.log_scale.exp() + self.objectness(states.float()) + self.bias
             return logits.masked_fill(~class_mask[:, None, :], -torch.inf)
+
+
+def project_links(head: nn.Module, embeddings: Tensor) -> Tensor:
+    """(B, K, L, D) to (B, K, d) in float32: every embedding of a link projected, then their mean."""
+    projected: Tensor = head(embeddings.to(next(head.parameters()).dtype))
+    return projected.float().mean(2)
 
 
 def float32_boxes(head: nn.Module, states: Tensor, start: Tensor) -> Tensor:
@@ -128,17 +135,7 @@ class Detector(nn.Module):
         # between make the classes of a picture alike long before they tell them apart.
         scored = classes.float() if self.direct else texts
         proposals = self.propose(pyramid, cells, scored, class_mask)
-        if self.direct and self.training:
-            early = self.score(pyramid.cells, proposals.usable, scored, class_mask)[1]
-            proposals = replace(proposals, early_logits=early)
-        batch, count = proposals.index.shape
-        queries = self.query_position_embeddings.weight[:count].expand(batch, -1, -1)
-        references = proposals.boxes.detach()
-        blocked = None
-        if denoising is not None:
-            queries = torch.cat([denoising.content.float(), queries], 1)
-            references = torch.cat([denoising.boxes.sigmoid(), references], 1)
-            blocked = denoising.blocked(count, hide_padding=self.hide_padding)
+        queries, references, blocked = self.queries(proposals, denoising)
         decoded = self.decoder(
             queries,
             references,
@@ -162,6 +159,7 @@ class Detector(nn.Module):
         chosen = start.expand(len(cells), -1, -1)[rows, index]
         # Boxes of the chosen cells only: the head is row by row, so the others change nothing.
         boxes = float32_boxes(self.encoder_output_bbox_embed, objects[rows, index], chosen)
+        learns_early = self.direct and self.training
         return Proposals(
             index=index,
             logits=logits[rows, index],
@@ -169,6 +167,22 @@ class Detector(nn.Module):
             cell_logits=logits,
             cell_centres=start[..., :2].sigmoid(),
             usable=usable,
+            early_logits=self.score(pyramid.cells, usable, classes, class_mask)[1] if learns_early else None,
+        )
+
+    def queries(
+        self, proposals: Proposals, denoising: Denoising | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(B, N + Q, d) queries of the first layer, their (B, N + Q, 4) boxes, and who must not see whom."""
+        batch, count = proposals.index.shape
+        content = self.query_position_embeddings.weight[:count].expand(batch, -1, -1)
+        boxes = proposals.boxes.detach()
+        if denoising is None:
+            return content, boxes, None
+        return (
+            torch.cat([denoising.content.float(), content], 1),
+            torch.cat([denoising.boxes.sigmoid(), boxes], 1),
+            denoising.blocked(count, hide_padding=self.hide_padding),
         )
 
     def score(

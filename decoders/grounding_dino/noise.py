@@ -12,6 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from superlink.decoders.contract import Call
+
 
 class Noise(Protocol):
     """N rows; `owners` (N,) is the picture of each."""
@@ -31,6 +33,12 @@ class SeededNoise:
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    @classmethod
+    def of(cls, calls: Sequence[Call]) -> SeededNoise:
+        """Noise that follows from the seed of each call."""
+        # Seed 0 means "not given": PyTorch's own generator decides, so that a resumed run repeats itself.
+        return cls([call.seed or int(torch.randint(2**62, ())) for call in calls])
 
     def uniform(self, owners: Tensor, *shape: int) -> Tensor:
         on_cpu = owners.cpu()

@@ -17,12 +17,20 @@ from transformers.models.grounding_dino.modeling_grounding_dino import Grounding
 from superlink.decoders.artifacts import Artifact, FloatArray, Keypoints, Origin
 from superlink.decoders.contract import Call, Decoder
 from superlink.decoders.grounding_dino.denoising import Denoising, build_denoising
-from superlink.decoders.grounding_dino.dense import dense_term, dense_terms
-from superlink.decoders.grounding_dino.losses import Matched, Stage, class_and_box_terms
+from superlink.decoders.grounding_dino.dense import backbone_term, dense_terms
+from superlink.decoders.grounding_dino.inputs import pictures_in_frame
+from superlink.decoders.grounding_dino.losses import (
+    Matched,
+    Stage,
+    class_and_box_terms,
+    class_and_box_weights,
+    denoising_stages,
+)
 from superlink.decoders.grounding_dino.matching import match
-from superlink.decoders.grounding_dino.noise import Noise, SeededNoise
+from superlink.decoders.grounding_dino.model import project_links
+from superlink.decoders.grounding_dino.noise import SeededNoise
 from superlink.decoders.grounding_dino.serving import chosen_items
-from superlink.decoders.letterbox import Letterbox, Size, common_frame, round_up, stack_pictures
+from superlink.decoders.letterbox import Size
 from superlink.decoders.unipose.config import UniPoseConfig
 from superlink.decoders.unipose.inputs import PoseInputs, split_links, targets_in_frame
 from superlink.decoders.unipose.losses import PoseTargets, keypoint_cost, keypoint_terms
@@ -55,33 +63,24 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
 
     def prepare(self, calls: Sequence[Call], targets: Sequence[Artifact] | None = None) -> PoseInputs:
         """Raises InputError for a call that cannot be answered, DataError for labels that do not fit."""
-        detector, device = self.config.detector, self.device
-        pictures = self.config.pictures(calls)
+        config, device = self.config, self.device
+        pictures = config.pictures(calls)
         for call in calls:
-            self.config.check(call)
-        routes = tuple(self.config.route(call) for call in calls)
-        longest = self.image_side or detector.longest
-        shortest = min(detector.shortest, longest)
-        boxes = [Letterbox.fit(one.shape[:2], shortest=shortest, longest=longest) for one in pictures]
-        side = round_up(longest, 32)
-        frame = (side, side) if detector.square else common_frame(boxes)
-        pixels, valid = stack_pictures(pictures, boxes, frame=frame, mean=detector.mean, std=detector.std)
-        slots = self.config.max_keypoints if self.all_slots else max(len(call.parts) for call in calls)
+            config.check(call)
+        boxes, pixels, valid = pictures_in_frame(pictures, config.detector, self.image_side, device)
+        slots = config.max_keypoints if self.all_slots else max(len(call.parts) for call in calls)
         known: PoseTargets | None = None
-        noise: Noise | None = None
         if targets is not None:
-            known = targets_in_frame(calls, targets, boxes, slots, self.config, device)
-            # Seed 0 means "not given": PyTorch's own generator decides, so that a resumed run repeats itself.
-            noise = SeededNoise([call.seed or int(torch.randint(2**62, ())) for call in calls])
+            known = targets_in_frame(calls, targets, boxes, slots, config, device)
         return PoseInputs(
             calls=tuple(calls),
-            routes=routes,
-            letterboxes=tuple(boxes),
-            pixels=pixels.to(device).contiguous(memory_format=torch.channels_last),
-            valid=valid.to(device),
+            routes=tuple(config.route(call) for call in calls),
+            letterboxes=boxes,
+            pixels=pixels,
+            valid=valid,
             slots=slots,
             targets=known,
-            noise=noise,
+            noise=None if known is None else SeededNoise.of(calls),
         )
 
     @property
@@ -94,8 +93,8 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
 
     def detect(self, objects: LinkBatch, keypoints: LinkBatch, inputs: PoseInputs) -> PoseOutputs:
         """(B, K, L, D) object links and (B, P, L, D) keypoint links to what every layer says."""
-        classes = self._projected(self.patch2query, objects)
-        points = self._projected(self.patch2keypoint, keypoints)
+        classes = project_links(self.patch2query, self.embeddings_of(objects))
+        points = project_links(self.patch2keypoint, self.embeddings_of(keypoints))
         points = points.masked_fill(~keypoints.mask[..., None], 0.0)
         denoising = None
         if self.training and inputs.targets is not None and inputs.noise is not None:
@@ -112,12 +111,6 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
             inputs.pixels, inputs.valid, classes, objects.mask, points, keypoints.mask, denoising
         )
         return PoseOutputs(poses=poses, class_mask=objects.mask, denoising=denoising)
-
-    def _projected(self, head: GroundingDinoMLPPredictionHead, links: LinkBatch) -> Tensor:
-        """(B, K, d) vectors: every link embedding projected, then the mean over those of a link."""
-        dtype = next(head.parameters()).dtype
-        projected: Tensor = head(self.embeddings_of(links).to(dtype))
-        return projected.float().mean(2)
 
     def count(self, inputs: PoseInputs) -> float:
         return 0.0 if inputs.targets is None else float(sum(inputs.targets.objects.sizes))
@@ -158,25 +151,13 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
         Raises:
             DecoderError: the inputs were prepared without targets.
         """
-        targets, base = inputs.targets, self.model.base
+        targets = inputs.targets
         if targets is None:
             raise DecoderError(f"{self.config.name} needs prepare(calls, targets) before cells_loss")
         objects, _ = split_links(links, inputs.calls, inputs.slots)
-        pyramid = base.pyramid(inputs.pixels, inputs.valid)
-        start, usable = pyramid.proposals()
-        _, logits = base.score(
-            pyramid.cells, usable, self._projected(self.patch2query, objects), objects.mask
-        )
-        return dense_term(
-            logits,
-            start[..., :2].sigmoid(),
-            usable,
-            pyramid.shapes,
-            targets.objects,
-            objects.mask,
-            alpha=self.config.detector.focal_alpha,
-            count=count,
-        )
+        classes = project_links(self.patch2query, self.embeddings_of(objects))
+        base, alpha = self.model.base, self.config.detector.focal_alpha
+        return backbone_term(base, inputs, classes, objects.mask, targets.objects, alpha=alpha, count=count)
 
     def stages(self, outputs: PoseOutputs, targets: PoseTargets, count: float) -> list[Stage]:
         """Last layer, the other layers, the proposals, then the same layers for denoising."""
@@ -210,20 +191,8 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
         denoising = outputs.denoising
         if denoising is None:
             return stages
-        own = [
-            (denoising.positives(size), torch.arange(size).repeat(denoising.groups)) for size in objects.sizes
-        ]
-        return stages + [
-            Stage(
-                suffix="_dn" if at == last else f"_dn_{at}",
-                logits=outputs.poses.denoised[at].logits,
-                boxes=outputs.poses.denoised[at].boxes,
-                pairs=own,
-                count=count * denoising.groups,
-                real=denoising.real if detector.dn_hide_padding else None,
-            )
-            for at in [last, *range(last)]
-        ]
+        said, hide = [(one.logits, one.boxes) for one in outputs.poses.denoised], detector.dn_hide_padding
+        return stages + denoising_stages(denoising, said, objects.sizes, count=count, hide_padding=hide)
 
     def _keypoint_terms(
         self,
@@ -249,25 +218,14 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
 
     @property
     def weights(self) -> Mapping[str, float]:
-        config, detector = self.config, self.config.detector
-        layers = ["", *(f"_{layer}" for layer in range(detector.decoder_layers - 1))]
-        suffixes = [*layers, "_enc"]
-        if detector.dn_number:
-            suffixes += [f"_dn{suffix}" for suffix in layers]
-        weights: dict[str, float] = {}
-        for suffix in suffixes:
+        config = self.config
+        weights = class_and_box_weights(config.detector)
+        for layer in range(config.box_layers, config.detector.decoder_layers):
+            suffix = "" if layer == config.detector.decoder_layers - 1 else f"_{layer}"
             weights |= {
-                f"loss_ce{suffix}": detector.weights.ce,
-                f"loss_bbox{suffix}": detector.weights.bbox,
-                f"loss_giou{suffix}": detector.weights.giou,
+                f"loss_keypoints{suffix}": config.weights.keypoints,
+                f"loss_oks{suffix}": config.weights.oks,
             }
-        for suffix in ["", *layers[1 + config.box_layers :]]:
-            weights[f"loss_keypoints{suffix}"] = config.weights.keypoints
-            weights[f"loss_oks{suffix}"] = config.weights.oks
-        if detector.weights.dense:
-            weights["loss_dense"] = detector.weights.dense
-            if detector.class_prior is not None:
-                weights["loss_dense_early"] = detector.weights.dense
         return weights
 
     @torch.no_grad()

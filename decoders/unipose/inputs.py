@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from superlink.decoders.artifacts import Artifact, Keypoints
-from superlink.decoders.contract import Call, Route
+from superlink.decoders.contract import Call
 from superlink.decoders.grounding_dino.boxes import to_cxcywh
+from superlink.decoders.grounding_dino.inputs import FramedCalls
 from superlink.decoders.grounding_dino.losses import Targets
-from superlink.decoders.grounding_dino.noise import Noise
 from superlink.decoders.letterbox import Letterbox
 from superlink.decoders.unipose.config import UniPoseConfig
 from superlink.decoders.unipose.losses import OTHER_SIGMA, PoseTargets, sigma_of
@@ -26,17 +25,9 @@ from superlink.router.links import LinkBatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PoseInputs:
-    """A batch of calls in the decoder's frame."""
-
-    calls: tuple[Call, ...]
-    routes: tuple[Route, ...]  # of each call
-    letterboxes: tuple[Letterbox, ...]
-    pixels: Tensor  # (B, 3, H, W) normalised
-    valid: Tensor  # (B, H, W) bool
+class PoseInputs(FramedCalls):
     slots: int  # P of the batch
     targets: PoseTargets | None
-    noise: Noise | None  # for denoising; with targets only
 
 
 def split_links(links: LinkBatch, calls: Sequence[Call], slots: int) -> tuple[LinkBatch, LinkBatch]:

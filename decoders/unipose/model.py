@@ -122,14 +122,8 @@ class PoseDetector(nn.Module):
         """
         base = self.base
         scene, proposals = self._look(pixels, valid, classes, class_mask, denoising, points.shape[1])
-        batch, count = proposals.index.shape
-        queries = base.query_position_embeddings.weight[:count].expand(batch, -1, -1)
-        start = proposals.boxes.detach()
-        mask: Tensor | Instances | None = None
-        if denoising is not None:
-            queries = torch.cat([denoising.content.float(), queries], 1)
-            start = torch.cat([denoising.boxes.sigmoid(), start], 1)
-            mask = additive(denoising.blocked(count, hide_padding=base.hide_padding))
+        queries, start, blocked = base.queries(proposals, denoising)
+        mask: Tensor | Instances | None = None if blocked is None else additive(blocked)
         said: list[tuple[Prediction, Prediction]] = []
         states, starts = [], []
         selected = proposals.index[:, :0]
@@ -174,9 +168,6 @@ class PoseDetector(nn.Module):
         cells, texts = base.encoder(pyramid, classes, class_mask)
         scored = classes.float() if base.direct else texts
         proposals = base.propose(pyramid, cells, scored, class_mask)
-        if base.direct and self.training:
-            early = base.score(pyramid.cells, proposals.usable, scored, class_mask)[1]
-            proposals = replace(proposals, early_logits=early)
         scene = Scene(
             pyramid=pyramid,
             cells=cells,

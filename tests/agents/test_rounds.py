@@ -11,8 +11,8 @@ from superlink.agents.dispatch import Dispatcher, Task
 from superlink.agents.model_folder import Model
 from superlink.agents.options import checked_options, shared_options
 from superlink.agents.pictures import picture_id
-from superlink.decoders.artifacts import Boxes, Keypoints, Picture
-from superlink.decoders.contract import Failure, Result
+from superlink.decoders.artifacts import Boxes, Keypoints
+from superlink.decoders.contract import Failure
 from superlink.router.errors import InputError
 from superlink.router.messages import Mask, Point
 from tests.agents.tiny_family import configs, scripted
@@ -68,19 +68,6 @@ def test_an_edit_without_any_picture_is_one_failure(family: Model) -> None:
     assert (failure.call_id, failure.kind) == ("instruct_pix2pix.0", "input")
     assert "there is none yet" in failure.error
     assert turn.text == "Done: make it green."
-
-
-def test_a_picture_among_the_inputs_is_a_picture_to_look_at(family: Model) -> None:
-    system, engine = scripted(family, EDIT)
-    link = links_of(family, EDIT)[0]
-    made = Picture(pixels=scene(16, 16))
-    dispatcher = Dispatcher(engine, [Task(inputs=(made,))])
-    dispatcher.link(0, link)
-    dispatcher.finish()
-    (outcome,) = dispatcher.outcomes(0)
-    assert isinstance(outcome, Result)
-    assert engine.calls[0][1].image_id == picture_id(made.pixels)
-    system.close()
 
 
 def links_of(family: Model, text: str) -> tuple[Any, ...]:

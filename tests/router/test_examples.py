@@ -13,10 +13,10 @@ from tests.agents.tiny_model import router_config, scene, tokenizer
 
 
 def test_every_example_is_a_round_with_its_picture_and_its_region() -> None:
-    rounds = example_rounds([(scene(), Point(3, 4)), (scene(seed=1), Point(5, 6))], first=3)
+    rounds = example_rounds([(scene(), Point(3, 4)), (scene(seed=1), Point(5, 6))])
     assert [message.role for message in rounds] == ["user", "assistant"] * 2
-    assert ["region3" in message.text for message in rounds] == [True, False, False, False]
-    assert ["region4" in message.text for message in rounds] == [False, False, True, False]
+    assert [message.prompts for message in rounds] == [(Point(3, 4),), (), (Point(5, 6),), ()]
+    assert [len(message.images) for message in rounds] == [1, 0, 1, 0]
     assert example_rounds([]) == ()
 
 
@@ -29,6 +29,8 @@ def test_regions_belong_to_their_own_pictures_once_encoded() -> None:
     batch = encode((*rounds, question), tokenizer(), config, training=False)
     assert batch.tile_counts == ((1, 1, 1),)
     assert batch.region_images == ((0, 1, 2),)
+    said = tokenizer().decode(batch.input_ids[0].tolist())
+    assert said.index("region1") < said.index("region2") < said.index("region3")
 
 
 def test_a_mask_of_another_size_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,27 @@ def test_an_outline_goes_around_the_mask_and_its_inside_can_still_be_seen() -> N
     assert found[20:60, 28:30].all()
     assert (marked[mask] == (131, 80, 80)).all()  # a fifth of red
     assert (marked[:10] == 100).all()
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_a_hand_goes_around_what_is_meant_and_wavers_a_little(seed: int) -> None:
+    lines, columns = np.nonzero(red(draw_marks(plain(), [Box(60, 40, 89, 59)], hand=Random(seed))))
+    radius = np.hypot((columns + 0.5 - 75) / (18 + 4), (lines + 0.5 - 50) / (12 + 4))
+    assert 0.8 < radius.min() < radius.max() < 1.2
+    angles = np.degrees(np.arctan2(lines - 50, columns - 75))
+    assert len(np.unique(angles // 30 % 12)) == 12
+
+
+def test_half_of_the_circles_of_a_hand_are_shaky_and_its_arrows_come_from_aside() -> None:
+    ruled = red(draw_marks(plain(), [Box(60, 40, 89, 59)]))
+    hands = [Random(seed) for seed in range(40)]
+    off = [(red(draw_marks(plain(), [Box(60, 40, 89, 59)], hand=hand)) & ~ruled).mean() for hand in hands]
+    assert 10 <= sum(share > 0.005 for share in off) <= 30
+    tips = [red(draw_marks(plain(), [Point(10, 50)], style="arrow", hand=hand)) for hand in hands]
+    tails = [np.argwhere(found)[np.argwhere(found)[:, 1].argmax()] for found in tips]
+    assert np.ptp([line for line, _ in tails]) > 20  # the ruled one ends on line 50
+    assert all(found[48:53, 8:13].any() for found in tips)
 
 
 @settings(max_examples=30, deadline=None)

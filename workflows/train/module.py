@@ -20,6 +20,7 @@ from superlink.router.errors import LinkError
 from superlink.router.links import LinkBatch, SuperLink
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
+from superlink.router.tokens import RoutingToken
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.train.config import Lesson
 from superlink.workflows.train.link_words import LINK_WORDS, Words, link_words_loss, words_of
@@ -47,7 +48,7 @@ class JointBatch:
     """Samples, encoded and prepared, with what their losses are normalised by."""
 
     rows: RouterBatch
-    last_links: tuple[int, ...]  # for each row, routing tokens of its last message
+    last_tokens: tuple[tuple[RoutingToken, ...], ...]  # for each row, those of its last message
     work: Mapping[str, DecoderWork]  # only decoders with something to do
     counts: Mapping[str, float]  # label tokens under "language", objects under a decoder's name
     sources: tuple[str, ...]
@@ -133,7 +134,7 @@ class JointModule(nn.Module):
         by_decoder: dict[str, list[tuple[int, PlannedCall]]] = {}
         last = []
         for row, sample in enumerate(samples):
-            last.append(len(last_tokens(sample, self.tokens)))
+            last.append(tuple(last_tokens(sample, self.tokens)))
             # Neither picture nor target: the words of an answer are learned without its decoders.
             if lesson != "words" and (sample.image is not None or sample.targets):
                 for planned in plan_calls(sample, self.configs, self.tokens, salt=salt):
@@ -155,7 +156,7 @@ class JointModule(nn.Module):
         return JointBatch(
             rows=rows.to(self.device),
             words=words,
-            last_links=tuple(last),
+            last_tokens=tuple(last),
             work=work,
             counts=counts,
             sources=tuple(sample.source for sample in samples),
@@ -214,23 +215,27 @@ class JointModule(nn.Module):
     def _links(
         self, output: RouterOutput, batch: JointBatch, row: int, planned: PlannedCall
     ) -> tuple[SuperLink, ...]:
-        links = _last_message_links(output.links[row], batch.last_links[row], batch.sources[row])
-        made = []
-        for index, empty in zip(planned.links, planned.call.links, strict=True):
-            if links[index].token.text != empty.token.text:
-                raise LinkError(
-                    f"sample {batch.sources[row]!r}: link {index} of the last message should belong to "
-                    f"{empty.token.text}, the router gathered {links[index].token.text}"
-                )
-            made.append(replace(empty, embeddings=links[index].embeddings, position=links[index].position))
-        return tuple(made)
-
-
-def _last_message_links(links: Sequence[RowLink], wanted: int, source: str) -> Sequence[RowLink]:
-    """Links of the last message: the last `wanted` of a row, since no text follows that message."""
-    if len(links) < wanted:
-        raise LinkError(
-            f"sample {source!r} writes {wanted} routing tokens in its last message, the router gathered "
-            f"{len(links)}; was the row cut off?"
+        links = _last_message_links(output.links[row], batch.last_tokens[row], batch.sources[row])
+        return tuple(
+            replace(empty, embeddings=links[index].embeddings, position=links[index].position)
+            for index, empty in zip(planned.links, planned.call.links, strict=True)
         )
-    return links[len(links) - wanted :]
+
+
+def _last_message_links(
+    links: Sequence[RowLink], tokens: Sequence[RoutingToken], source: str
+) -> Sequence[RowLink]:
+    """Links of the last message: the last ones of a row, since no text follows that message."""
+    found = links[max(0, len(links) - len(tokens)) :]
+    if len(found) < len(tokens):
+        raise LinkError(
+            f"sample {source!r} writes {len(tokens)} routing tokens in its last message, the router gathered "
+            f"{len(found)}; was the row cut off?"
+        )
+    for index, (link, token) in enumerate(zip(found, tokens, strict=True)):
+        if link.token.text != token.text:
+            raise LinkError(
+                f"sample {source!r}: link {index} of the last message should belong to {token.text}, "
+                f"the router gathered {link.token.text}"
+            )
+    return found

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
+from superlink.agents.regions import region_name, region_names
 from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks
-from superlink.decoders.contract import Call, DecoderConfig
+from superlink.decoders.contract import Call, DecoderConfig, Route
 from superlink.router.errors import DataError
 from superlink.router.links import SuperLink
 from superlink.router.phrases import parse_reply
@@ -53,6 +55,9 @@ def plan_calls(
 ) -> list[PlannedCall]:
     """Decoder calls of the last message of a sample, in reading order of their first link.
 
+    Where a route builds on another (`Route.after`), that one's decoder gets the same links just before,
+    with the boxes of the masks to learn: what it will be asked for when the model is served.
+
     Args:
         configs: decoders by name.
         tokens: routing tokens by text.
@@ -63,41 +68,68 @@ def plan_calls(
     """
     found = last_tokens(sample, tokens)
     phrases = parse_reply(sample.conversation[-1].text, tuple(tokens)).phrases
+    routes = {route.token.text: route for config in configs.values() for route in config.routes}
     waiting: dict[str, list[Target]] = {}
     for target in sample.targets:
         waiting.setdefault(target.token, []).append(target)
-    planned: list[PlannedCall] = []
-    for group in _groups(found, configs):
+    groups = list(_groups(found, configs, routes))
+    asked: list[tuple[Sequence[RoutingToken], Sequence[int], Artifact]] = []
+    for group in groups:
         token = found[group[-1]]
         target = _next_target(sample, token, waiting)
         _check_names(sample, [found[i] for i in group], target)
-        links = tuple(
-            SuperLink(
-                token=found[i],
-                embeddings=torch.empty(found[i].num_links, 0),
-                phrase=phrases[i],
-                position=0,
-            )
-            for i in group
-        )
-        name = f"{token.decoder}.{len(planned)}"
-        seed = zlib.crc32(f"{sample.source}/{salt}".encode())
-        call = Call(id=name, links=links, image=sample.image, image_id=sample.source, seed=seed)
-        planned.append(
-            PlannedCall(decoder=token.decoder, links=tuple(group), call=call, target=target.artifact)
-        )
+        first = _route_before(token, routes)
+        if first is not None and isinstance(target.artifact, Masks):
+            drawn = _pointed_out(sample, configs[token.decoder])
+            places = [place for place, i in enumerate(group) if region_name(phrases[i]) not in drawn]
+            if places:
+                boxes = _boxes_of(target.artifact, places)
+                asked.append(([first.token] * len(places), [group[place] for place in places], boxes))
+        asked.append(([found[i] for i in group], group, target.artifact))
     left = [target.token for targets in waiting.values() for target in targets]
     if left:
         raise DataError(
             f"sample {sample.source!r} has {len(sample.targets)} targets but its last message asks for "
-            f"{len(planned)} decoder calls; nothing asks for {', '.join(left)}"
+            f"{len(groups)} decoder calls; nothing asks for {', '.join(left)}"
         )
+    seed = zlib.crc32(f"{sample.source}/{salt}".encode())
+    planned = []
+    for number, (owners, indices, artifact) in enumerate(asked):
+        decoder = owners[-1].decoder
+        links = tuple(
+            SuperLink(token=owner, embeddings=torch.empty(owner.num_links, 0), phrase=phrases[i], position=0)
+            for owner, i in zip(owners, indices, strict=True)
+        )
+        name = f"{decoder}.{number}"
+        call = Call(id=name, links=links, image=sample.image, image_id=sample.source, seed=seed)
+        planned.append(PlannedCall(decoder=decoder, links=tuple(indices), call=call, target=artifact))
     return planned
 
 
-def _groups(found: Sequence[RoutingToken], configs: Mapping[str, DecoderConfig]) -> Iterator[list[int]]:
+def _route_before(token: RoutingToken, routes: Mapping[str, Route]) -> Route | None:
+    """The route that the one of a token builds on, where its decoder is there too."""
+    own = routes.get(token.text)
+    return None if own is None or own.after is None else routes.get(own.after)
+
+
+def _pointed_out(sample: Sample, config: DecoderConfig) -> frozenset[str]:
+    """Names of regions, which a promptable decoder takes from the person and not from another decoder."""
+    prompts = sum(len(message.prompts) for message in sample.conversation)
+    return frozenset(region_names((), prompts) if config.promptable else ())
+
+
+def _boxes_of(target: Masks, places: Sequence[int]) -> Boxes:
+    """Boxes of the masks of some classes, which are renumbered; an empty mask has none."""
+    seen = np.isin(target.labels, places) & target.masks.any((1, 2))
+    boxes = target.select(seen).boxes()
+    labels = np.searchsorted(places, boxes.labels)
+    return replace(boxes, labels=labels, names=tuple(target.names[at] for at in places))
+
+
+def _groups(
+    found: Sequence[RoutingToken], configs: Mapping[str, DecoderConfig], routes: Mapping[str, Route]
+) -> Iterator[list[int]]:
     """Indices of tokens that go into one call; those that its route takes along stand first."""
-    routes = {route.token.text: route for config in configs.values() for route in config.routes}
     gathered: dict[str, list[int]] = {}
     groups: list[list[int]] = []
     for index, token in enumerate(found):

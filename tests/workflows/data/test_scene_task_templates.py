@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from superlink.router.examples import SHOWN
 from superlink.workflows.data.instructions.grammar import SLOT, draw, templates, tidy
 from superlink.workflows.data.instructions.surface import is_question
 from tests.workflows.data.test_instructions_templates import MOST, core
@@ -81,6 +82,16 @@ def test_no_wording_asks_for_boxes_or_masks_in_an_older_task(name: str, older: s
         assert all("{k:same}" in one.source or one.section == "example" for one in templates(name))
         return
     assert not cores(name) & cores(older)
+
+
+def test_an_example_is_shown_in_words_that_were_learned() -> None:
+    learned = {
+        f"{tidy(text).capitalize()}."
+        for template in templates("in_context")
+        if template.section == "example" and not template.held_out
+        for text in template.body.expansions()
+    }
+    assert SHOWN in learned
 
 
 def test_questions_for_yes_or_no_about_presence_say_so() -> None:

@@ -5,10 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from superlink.decoders.testing import check_decoder
 from superlink.router.errors import DataError
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.train.module import JointModule
-from tests.workflows.train.tiny_system import ToyDecoder, ToySamples, toy_config
+from tests.workflows.train.tiny_system import DET, ToyConfig, ToyDecoder, ToySamples, toy_config
 
 
 @pytest.fixture
@@ -24,6 +25,10 @@ def samples(*tasks: str, count: int = 8) -> list[Sample]:
 
 def plain_counts(batch_counts: dict[str, float]) -> dict[str, float]:
     return {name: max(count, 1.0) for name, count in batch_counts.items()}
+
+
+def test_the_toy_decoders_keep_the_contract() -> None:
+    check_decoder(ToyConfig(name="counter", token=DET))
 
 
 def test_the_language_loss_is_the_mean_over_all_label_tokens(module: JointModule) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from superlink.decoders.artifacts import Artifact, Boxes
+from superlink.decoders.artifacts import Artifact, Boxes, Origin
 from superlink.decoders.contract import Call, Decoder, DecoderConfig, Route
 from superlink.router.config import RouterConfig, TokenIds
 from superlink.router.links import LinkBatch
@@ -53,6 +53,7 @@ class ToyConfig(DecoderConfig):
 
 @dataclass
 class ToyInputs:
+    calls: tuple[Call, ...]
     colours: Tensor  # (B, 3)
     boxes: list[Tensor]  # (N, 4) each
     labels: list[Tensor]
@@ -62,6 +63,7 @@ class ToyDecoder(Decoder[ToyInputs, Tensor]):
     def __init__(self, config: ToyConfig, link_dim: int) -> None:
         super().__init__()
         self.config = config
+        self.link_dim = link_dim
         self.runs = 0
         self.see = nn.Linear(3, 8)
         self.listen = nn.Linear(link_dim, 8)
@@ -74,12 +76,13 @@ class ToyDecoder(Decoder[ToyInputs, Tensor]):
             assert isinstance(target, Boxes)
             boxes.append(torch.from_numpy(target.xyxy / max(target.size)))
             labels.append(torch.from_numpy(target.labels))
-        colours = [torch.from_numpy(call.image.mean((0, 1)) / 255).float() for call in calls]
-        return ToyInputs(torch.stack(colours), boxes, labels)
+        pictures = self.config.pictures(calls)
+        colours = [torch.from_numpy(picture.mean((0, 1)) / 255).float() for picture in pictures]
+        return ToyInputs(tuple(calls), torch.stack(colours), boxes, labels)
 
     def forward(self, links: LinkBatch, inputs: ToyInputs) -> Tensor:
         self.runs += 1
-        heard = self.listen(links.embeddings.mean(2))
+        heard = self.listen(self.embeddings_of(links).mean(2))
         return self.box((heard + self.see(inputs.colours)[:, None]).tanh())
 
     def count(self, inputs: ToyInputs) -> float:
@@ -97,8 +100,25 @@ class ToyDecoder(Decoder[ToyInputs, Tensor]):
     def weights(self) -> Mapping[str, float]:
         return {"box": 5.0, "square": 1.0}
 
+    @torch.no_grad()
     def postprocess(self, outputs: Tensor, inputs: ToyInputs) -> list[Artifact]:
-        raise NotImplementedError
+        pictures = self.config.pictures(inputs.calls)
+        whole = zip(inputs.calls, pictures, outputs.numpy(), strict=True)
+        return [self._boxes(call, picture.shape[:2], row) for call, picture, row in whole]
+
+    def _boxes(self, call: Call, size: tuple[int, int], row: np.ndarray) -> Boxes:
+        """A box for each link, all equally sure."""
+        height, width = size
+        corners = (row[: len(call.links)] * max(size)).clip(0, [width, height, width, height])
+        corners = np.sort(corners.reshape(-1, 2, 2), axis=1).reshape(-1, 4)
+        return Boxes(
+            xyxy=corners.astype(np.float32),
+            scores=np.ones(len(corners), np.float32),
+            labels=np.arange(len(corners)),
+            names=call.names,
+            size=size,
+            origin=Origin(source=call.image_id, decoder=self.config.name),
+        )
 
 
 class ToySamples:

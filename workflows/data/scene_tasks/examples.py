@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from superlink.router.examples import NOTED
 from superlink.router.messages import ImageArray, Message
 from superlink.workflows.data.instructions.answers import answer
 from superlink.workflows.data.instructions.grammar import Split, word_list
@@ -20,7 +21,6 @@ from superlink.workflows.data.scene_tasks.world import World, worded
 from superlink.workflows.data.shapes import COLOR_NAMES, Scene, SceneObject
 from superlink.workflows.data.shapes import SHAPES as DRAWN
 
-NOTED = "I see."  # what is said to an example
 _ALIKE = {"same kind": 0.5, "same shape": 0.25, "same colour": 0.25}
 _ABSENT = 0.12  # share of last pictures that have nothing of the kind
 _SCENES = 12
