@@ -22,8 +22,8 @@ from superlink.workflows.data.instructions.vocabulary import Vocabulary
 from superlink.workflows.data.scene_tasks import SCENE_TASKS, World
 from superlink.workflows.data.shapes import SceneConfig
 
-_IN_WORDS = ("vqa", "caption", "grounded_caption", "region_caption", "recognition")
-_MAKE_PICTURES = ("generate", "edit", "compose")
+_IN_WORDS = ("vqa", "caption", "grounded_caption", "region_caption", "recognition", "follow_up")
+_MAKE_PICTURES = ("generate", "edit", "compose", "follow_up")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,7 @@ class ShapesMix:
     compose: float = 0.0  # two decoders in one sentence
     in_context: float = 0.0
     interactive: float = 0.0
+    follow_up: float = 0.0  # rounds of different tasks about one scene
 
     @classmethod
     def only(cls, task: str) -> ShapesMix:

@@ -1,4 +1,4 @@
-"""Tasks about scenes beyond boxes and masks of phrases: language, keypoints, pictures, examples."""
+"""Tasks about scenes beyond boxes and masks of phrases: language, keypoints, pictures, examples, rounds."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from superlink.workflows.data.scene_tasks.paintings import generate
 from superlink.workflows.data.scene_tasks.poses import pose
 from superlink.workflows.data.scene_tasks.prompts import interactive
 from superlink.workflows.data.scene_tasks.questions import question
+from superlink.workflows.data.scene_tasks.rounds import follow_up
 from superlink.workflows.data.scene_tasks.world import Teller, World
 
 __all__ = ["SCENE_TASKS", "SPOKEN_TASKS", "Teller", "World"]
@@ -32,6 +33,7 @@ SCENE_TASKS: dict[str, Teller] = {
     "compose": compound,
     "in_context": in_context,
     "interactive": interactive,
+    "follow_up": follow_up,
 }
 # Those whose answer follows from the words alone.
 SPOKEN_TASKS = frozenset(("pose", "generate", "edit", "compose"))

@@ -28,7 +28,7 @@ def caption(rng: Random, split: Split, world: World) -> Sample:
     listing = join(
         [
             f"{article(name)} {name}" if len(items) == 1 else f"{NUMBERS[len(items)]} {plural(name)}"
-            for name, items in _groups(world.scene).items()
+            for name, items in kinds(world.scene).items()
         ]
     )
     ground = page(world.scene)
@@ -49,7 +49,7 @@ def caption(rng: Random, split: Split, world: World) -> Sample:
 
 def grounded_caption(rng: Random, split: Split, world: World) -> Sample:
     """A sentence in which every kind of object is a phrase with its own [DET]."""
-    groups = _groups(world.scene)
+    groups = kinds(world.scene)
     parts = [f"{article(name)}<det> {name}</det>[DET]" for name in groups]
     text = worded(rng, "grounded", split, None, lambda group, form: "")
     image = world.pixels(world.scene)
@@ -111,7 +111,7 @@ def _of_regions(
     )
 
 
-def _groups(scene: Scene) -> Mapping[str, Sequence[SceneObject]]:
+def kinds(scene: Scene) -> Mapping[str, Sequence[SceneObject]]:
     """Objects by colour and shape, from left to right: one order for one scene."""
     found: dict[str, list[SceneObject]] = {}
     for item in sorted(scene.objects, key=lambda item: item.center):

@@ -19,8 +19,8 @@ from superlink.workflows.data.shapes.edits import Edit, EditKind, sample_edit
 
 _KINDS: tuple[EditKind, ...] = ("recolor", "remove", "add", "background")
 _ODDS = (32, 26, 26, 16)
-_LEAST_SIZE = 0.16  # in sides: what is smaller has no shape left where pictures are made
-_MOST_OBJECTS = 5
+LEAST_SIZE = 0.16  # in sides: what is smaller has no shape left where pictures are made
+MOST_OBJECTS = 5
 _TRIES = 8
 # How a change is said within a longer sentence.
 _ORDERS: dict[EditKind, tuple[str, ...]] = {
@@ -85,7 +85,7 @@ def changed(rng: Random, world: World) -> Change | None:
     """A change of a scene with few, large objects and clean colours."""
     kind = rng.choices(_KINDS, _ODDS)[0]
     for _ in range(_TRIES):
-        fresh = world.another(rng, objects=(1, _MOST_OBJECTS), clean=True, least=_LEAST_SIZE)
+        fresh = world.another(rng, objects=(1, MOST_OBJECTS), clean=True, least=LEAST_SIZE)
         found = sample_edit(fresh.scene, numbers(rng), kind, config=fresh.config)
         change = None if found is None else _worded(rng, fresh, found)
         if change is not None:

@@ -42,7 +42,7 @@ def pose(rng: Random, split: Split, world: World) -> Sample:
         world = world.another(rng, shapes=("person", "person", "person", *DRAWN))
     people = _people(rng, world)
     is_all = rng.random() < 0.5
-    said, keypoints = ([], KEYPOINTS) if is_all else _asked(rng)
+    said, keypoints = ([], KEYPOINTS) if is_all else keypoints_asked(rng)
 
     def words(group: str, form: str) -> str:
         if group == "p":
@@ -101,7 +101,7 @@ def _people(rng: Random, world: World) -> list[Phrase]:
     return rng.sample(list(phrases.values()), min(rng.choice((1, 1, 2)), len(phrases)))
 
 
-def _asked(rng: Random) -> tuple[list[str], tuple[str, ...]]:
+def keypoints_asked(rng: Random) -> tuple[list[str], tuple[str, ...]]:
     """What is said and which keypoints it means, in the order of asking."""
     count = rng.choices((1, 2, 3, 4), (40, 30, 20, 10))[0]
     said = rng.sample((*PARTS, *KEYPOINTS), count)

@@ -47,14 +47,15 @@ def sample_edit(
     if not single:
         return None
     item = single[int(rng.integers(len(single)))]
-    return _recolor(scene, item, rng) if kind == "recolor" else _remove(scene, item, rng)
+    return recolored(scene, item, rng) if kind == "recolor" else removed(scene, item, rng)
 
 
 def _pick(rng: Generator, options: tuple[str, ...]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def _recolor(scene: Scene, item: SceneObject, rng: Generator) -> Edit | None:
+def recolored(scene: Scene, item: SceneObject, rng: Generator) -> Edit | None:
+    """The edit that gives an object another colour; None where none stands out from the background."""
     figure = item.figure
     for _ in range(12):
         color = _pick(rng, COLOR_NAMES)
@@ -71,7 +72,8 @@ def _recolor(scene: Scene, item: SceneObject, rng: Generator) -> Edit | None:
     return _edit("recolor", scene, figures, _pick(rng, forms), item, color)
 
 
-def _remove(scene: Scene, item: SceneObject, rng: Generator) -> Edit:
+def removed(scene: Scene, item: SceneObject, rng: Generator) -> Edit:
+    """The edit that takes an object away."""
     figures = tuple(figure for figure in scene.figures if figure is not item.figure)
     thing = named(item)
     forms = (f"Remove the {thing}.", f"Erase the {thing}.", f"Take away the {thing}.")
