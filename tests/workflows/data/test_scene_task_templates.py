@@ -24,6 +24,7 @@ FILES = {
     "edit": "tvwz",
     "compose": "dswe",
     "in_context": "kn",
+    "follow_up": "ovqzj",
 }
 OLDER = ("detect", "ground", "segment", "mixed", "negation", "dialogue")
 

@@ -22,7 +22,6 @@ from superlink.workflows.data.scene_tasks.talk import (
     asked,
     described_one,
     it_or_one,
-    kind_of,
     only,
 )
 from superlink.workflows.data.scene_tasks.world import numbers
@@ -72,7 +71,8 @@ def _changed(talk: Talk, focus: Focus, edit: Edit, value: str) -> Talk:
         return after
     (item,) = focus.items
     renewed = edit.after.objects[item.index]
-    phrase = replace(described(kind_of(focus)[0], color=value), is_one=True)
+    noun = item.shape if focus.is_region else focus.phrase.noun
+    phrase = replace(described(noun, color=value), is_one=True)
     if not only(edit.after, phrase, renewed):
         return replace(after, group=None)
     return replace(after, focus=Focus(phrase=phrase, items=(renewed,)), group=None)

@@ -84,7 +84,7 @@ def what(rng: Random, split: Split, talk: Talk) -> Round | None:
     if not focus.is_region and focus.phrase.noun not in GENERIC:
         return None
     (item,) = focus.items
-    text = asked(rng, split, _FILE, "what", {"it": rng.choice(("it", "that", "that one"))}, needs="it")
+    text = asked(rng, split, _FILE, "what", {})
     after = talk.about(focus.phrase, focus.items, color=item.color)
     return spoken("what", text, talk, f"It is {article(item.color)} {item.color} {item.shape}.", after)
 
@@ -179,7 +179,7 @@ def named_one(rng: Random, split: Split, talk: Talk) -> Round | None:
         "the {} one",
     )
     said = rng.choice(forms).format(ordinal)
-    text = asked(rng, split, _FILE, "named one", {"ref": said})
+    text = asked(rng, split, "dialogue", "one found", {"ref": said}, needs="ref")
     phrase = replace(described(items[0].shape, color=items[0].color), is_one=True)
     assert phrase.name == name
     return routed("find one named", text, talk, "[GRD]", phrase, items)
