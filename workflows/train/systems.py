@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from superlink.agents.model_folder import Model, load_model, read_outline, save_model
-from superlink.decoders.contract import DecoderConfig
+from superlink.decoders.contract import Decoder, DecoderConfig
+from superlink.decoders.diffusion import DiffusionConfig
 from superlink.router.checkpoint import Precision
 from superlink.router.config import RouterConfig, Tiling
+from superlink.router.errors import InputError
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
-from superlink.workflows.train.module import JointModule
+from superlink.workflows.train.module import JointModule, LearnsPictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +27,14 @@ class FreshSystem:
     decoders: tuple[DecoderConfig, ...]
     tokenizer: RouterTokenizer
     dtype: Precision = "fp32"  # of exported weights
+    one_autoencoder: bool = False  # painters learn one and all have it; a model folder holds a copy for each
 
     def build(self) -> JointModule:
-        return JointModule(
-            router=Router(self.router),
-            decoders=[config.build(self.router.width) for config in self.decoders],
-            tokenizer=self.tokenizer,
-        )
+        router = Router(self.router)
+        decoders = [config.build(self.router.width) for config in self.decoders]
+        if self.one_autoencoder:
+            share_autoencoder(decoders)
+        return JointModule(router=router, decoders=decoders, tokenizer=self.tokenizer)
 
     def export(self, module: JointModule, folder: Path) -> None:
         export(module, folder, name=self.name, dtype=self.dtype)
@@ -58,6 +63,24 @@ class SavedSystem:
             served = read_outline(self.folder, decoders=self.known)[0].tiling
             module.router.config = replace(module.router.config, tiling=served)
         export(module, folder, name=self.name or self.folder.name, dtype=self.dtype)
+
+
+def share_autoencoder(decoders: Sequence[Decoder[Any, Any]]) -> None:
+    """Give all painters the autoencoder of the first, under whose name its parameters are found.
+
+    Raises:
+        InputError: there are fewer than two, or their autoencoders differ in their options.
+    """
+    painters = [
+        (one.config, one)
+        for one in decoders
+        if isinstance(one, LearnsPictures) and isinstance(one.config, DiffusionConfig)
+    ]
+    if len(painters) < 2 or any(config.vae != painters[0][0].vae for config, _ in painters):
+        names = [config.name for config, _ in painters]
+        raise InputError(f"one autoencoder is for two or more painters with the same `vae`, got {names}")
+    for _, painter in painters:
+        painter.vae = painters[0][1].vae
 
 
 def export(module: JointModule, folder: Path, *, name: str, dtype: Precision) -> None:
