@@ -16,7 +16,7 @@ from transformers import CLIPTokenizer
 
 from superlink.decoders.artifacts import Artifact, Origin, Picture
 from superlink.decoders.contract import Call, Decoder
-from superlink.decoders.diffusion.autoencoder import settle, shown_again
+from superlink.decoders.diffusion.autoencoder import begin, settle, shown_again
 from superlink.decoders.diffusion.captions import load_tokenizer, token_ids
 from superlink.decoders.diffusion.config import DiffusionConfig
 from superlink.decoders.diffusion.inputs import (
@@ -246,6 +246,10 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
                 apart = mean_square(outputs.conditioning, self.encode_captions(inputs.captions))
                 terms["loss_caption"] = (apart * lesson.captioned).sum() / count
         return terms
+
+    def begin(self) -> None:
+        """Before the first `pictures_loss`: an autoencoder that learns from nothing; errors as of `begin`."""
+        begin(self.vae)
 
     def pictures_loss(self, inputs: DiffusionInputs, *, count: float) -> Tensor:
         """What the autoencoder learns by itself: a call counts the mean over its answer and its source.

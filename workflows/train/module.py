@@ -75,6 +75,9 @@ class LearnsPictures(Protocol):
 
     vae: nn.Module
 
+    def begin(self) -> None:
+        """Before the first `pictures_loss` of an autoencoder that learns from nothing: its fresh weights."""
+
     def pictures_loss(self, inputs: Any, *, count: float) -> Tensor: ...
 
     def settle(self, batches: Sequence[Any]) -> None:

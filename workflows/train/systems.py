@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from superlink.agents.model_folder import Model, load_model, read_outline, save_model
 from superlink.decoders.contract import Decoder, DecoderConfig
@@ -27,13 +27,15 @@ class FreshSystem:
     decoders: tuple[DecoderConfig, ...]
     tokenizer: RouterTokenizer
     dtype: Precision = "fp32"  # of exported weights
-    one_autoencoder: bool = False  # painters learn one and all have it; a model folder holds a copy for each
+    # How painters' autoencoders begin: as they are built; or to learn pictures from nothing, each its "own",
+    # or all of them "one" under the first painter's name, of which a model folder holds a copy for each.
+    autoencoders: Literal["built", "own", "one"] = "built"
 
     def build(self) -> JointModule:
         router = Router(self.router)
         decoders = [config.build(self.router.width) for config in self.decoders]
-        if self.one_autoencoder:
-            share_autoencoder(decoders)
+        if self.autoencoders != "built":
+            begin_autoencoders(decoders, shared=self.autoencoders == "one")
         return JointModule(router=router, decoders=decoders, tokenizer=self.tokenizer)
 
     def export(self, module: JointModule, folder: Path) -> None:
@@ -65,22 +67,27 @@ class SavedSystem:
         export(module, folder, name=self.name or self.folder.name, dtype=self.dtype)
 
 
-def share_autoencoder(decoders: Sequence[Decoder[Any, Any]]) -> None:
-    """Give all painters the autoencoder of the first, under whose name its parameters are found.
+def begin_autoencoders(decoders: Sequence[Decoder[Any, Any]], *, shared: bool) -> None:
+    """Fresh autoencoders for all painters, which a stage with `lesson="pictures"` then teaches.
+
+    Args:
+        shared: the others have the first one's, whose parameters are found under the first one's name.
 
     Raises:
-        InputError: there are fewer than two, or their autoencoders differ in their options.
+        InputError: nobody paints, or autoencoders to be shared differ in their options.
     """
-    painters = [
-        (one.config, one)
-        for one in decoders
-        if isinstance(one, LearnsPictures) and isinstance(one.config, DiffusionConfig)
-    ]
-    if len(painters) < 2 or any(config.vae != painters[0][0].vae for config, _ in painters):
-        names = [config.name for config, _ in painters]
-        raise InputError(f"one autoencoder is for two or more painters with the same `vae`, got {names}")
-    for _, painter in painters:
-        painter.vae = painters[0][1].vae
+    painters = [one for one in decoders if isinstance(one, LearnsPictures)]
+    options = [one.config.vae for one in decoders if isinstance(one.config, DiffusionConfig)]
+    if not painters or (shared and any(other != options[0] for other in options)):
+        raise InputError(
+            f"autoencoders that learn need painters{', all with the same `vae`' if shared else ''}; "
+            f"decoders are {', '.join(one.config.name for one in decoders) or 'none'}"
+        )
+    for painter in painters:
+        if shared and painter is not painters[0]:
+            painter.vae = painters[0].vae
+        else:
+            painter.begin()
 
 
 def export(module: JointModule, folder: Path, *, name: str, dtype: Precision) -> None:

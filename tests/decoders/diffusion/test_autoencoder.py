@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from superlink.decoders.artifacts import Picture
-from superlink.decoders.diffusion.autoencoder import settle
+from superlink.decoders.diffusion.autoencoder import begin, settle
 from superlink.decoders.diffusion.config import DiffusionConfig, LossWeights
 from superlink.decoders.diffusion.decoder import DiffusionDecoder
 from superlink.decoders.diffusion.inputs import DiffusionInputs, to_tensor
@@ -130,8 +130,22 @@ def test_an_editor_sees_its_sources_at_the_same_scale_as_its_answers() -> None:
     assert float(centred.square().mean().sqrt()) == pytest.approx(1.0, rel=0.01)
 
 
+def test_it_begins_with_quiet_latents_that_tell_pictures_apart() -> None:
+    torch.manual_seed(4)
+    vae = build_vae(VAE)
+    begin(vae)
+    with torch.no_grad():
+        spread = vae.encode(many(8, 0)).latent_dist
+    torch.testing.assert_close(spread.std, torch.full_like(spread.std, 0.0498), atol=1e-4, rtol=0)
+    assert float(spread.mean.std(0).mean()) > 5 * 0.0498
+    inner = vae.encoder.conv_in.weight.flatten(1)  # 8 rows of 27
+    torch.testing.assert_close(inner @ inner.T, torch.eye(8), atol=1e-5, rtol=0)
+
+
 def test_a_scale_needs_pictures_and_layers_that_take_it_in() -> None:
     with pytest.raises(InputError, match="there is none"):
         settle(build_vae(VAE), [])
     with pytest.raises(ModelError, match="use_quant_conv"):
         settle(build_vae({**VAE, "use_quant_conv": False}), [many(2, 0)])
+    with pytest.raises(ModelError, match="use_quant_conv"):
+        begin(build_vae({**VAE, "use_post_quant_conv": False}))

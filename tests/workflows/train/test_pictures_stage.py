@@ -23,9 +23,16 @@ from superlink.workflows.train.collective import Alone, Collective
 from superlink.workflows.train.config import Average, Source, Stage, TrainConfig
 from superlink.workflows.train.loop import TrainLoop
 from superlink.workflows.train.metrics import read_lines
-from superlink.workflows.train.systems import FreshSystem
+from superlink.workflows.train.systems import FreshSystem, begin_autoencoders
 from tests.decoders.diffusion.painters import SIDE, VAE, picture, small, small_editor
-from tests.workflows.train.tiny_system import ToySamples, router_config, tokenizer, toy_config
+from tests.workflows.train.tiny_system import (
+    DET,
+    ToyConfig,
+    ToySamples,
+    router_config,
+    tokenizer,
+    toy_config,
+)
 from tests.workflows.train.two_threads import collectives, in_threads
 
 NAMES = ("stable_diffusion", "instruct_pix2pix")
@@ -35,8 +42,11 @@ VAES = tuple(f"decoders.{name}.vae.*" for name in NAMES)
 class PaintSamples:
     """Pictures to make and to change, in turn."""
 
+    def __init__(self, length: int = 1 << 30) -> None:
+        self.length = length
+
     def __len__(self) -> int:
-        return 1 << 30
+        return self.length
 
     def __getitem__(self, index: int) -> Sample:
         edits = bool(index % 2)
@@ -68,8 +78,14 @@ def painters(**changes: Any) -> FreshSystem:
 
 def pictures_stage(**changes: Any) -> Stage:
     source = Source(name="paint", open=PaintSamples)
-    fields: dict[str, Any] = {"steps": 3, "lr": 3e-3, "lesson": "pictures", "trainable": VAES}
-    return Stage(name="pictures", mixture=(source,), **{**fields, **changes})
+    fields: dict[str, Any] = {
+        "mixture": (source,),
+        "steps": 3,
+        "lr": 3e-3,
+        "lesson": "pictures",
+        "trainable": VAES,
+    }
+    return Stage(name="pictures", **{**fields, **changes})
 
 
 def run_of(*stages: Stage, **changes: Any) -> TrainConfig:
@@ -98,7 +114,9 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 
 def test_only_autoencoders_learn_and_the_router_does_not_even_run(tmp_path: Path) -> None:
-    loop = loop_of(run_of(pictures_stage(steps=30, trainable=("*",))), tmp_path)
+    source = Source(name="few", open=partial(PaintSamples, 4))
+    stage = pictures_stage(mixture=(source,), steps=30, lr=1e-2, trainable=("*",))
+    loop = loop_of(run_of(stage), tmp_path)
     before, runs = copied(loop), []
     loop.module.router.register_forward_pre_hook(lambda module, inputs: runs.append(module))
     assert loop.run()
@@ -135,15 +153,18 @@ def test_without_such_a_stage_autoencoders_stay_as_they_began(tmp_path: Path) ->
     assert not changed(before, copied(loop)) & {f"decoders.{name}.vae" for name in NAMES}
 
 
-@pytest.mark.parametrize("shared", [False, True], ids=["each its own", "one"])
-@pytest.mark.parametrize("stops", [[2], [3], [3, 4]])
+@pytest.mark.parametrize(
+    ("shared", "stops"), [(False, [2]), (False, [3, 4]), (True, [3])], ids=["within", "at its end", "shared"]
+)
 def test_a_stopped_run_ends_with_the_weights_of_an_unbroken_one(
     tmp_path: Path, stops: list[int], shared: bool
 ) -> None:
     trainable = VAES[:1] if shared else VAES
     config = run_of()
     first = replace(config.stages[0], trainable=trainable)
-    config = replace(config, system=painters(one_autoencoder=shared), stages=(first, *config.stages[1:]))
+    config = replace(
+        config, system=painters(autoencoders="one" if shared else "own"), stages=(first, *config.stages[1:])
+    )
     unbroken = loop_of(config, tmp_path / "unbroken")
     assert unbroken.run()
     for step in stops:
@@ -168,7 +189,7 @@ def latent_spread(decoder: DiffusionDecoder) -> float:
 @pytest.mark.parametrize("shared", [False, True], ids=["each its own", "one"])
 def test_the_model_folder_holds_latents_of_the_right_scale(tmp_path: Path, shared: bool) -> None:
     stage = pictures_stage(steps=8, trainable=VAES[:1] if shared else VAES)
-    loop = loop_of(run_of(stage, system=painters(one_autoencoder=shared)), tmp_path)
+    loop = loop_of(run_of(stage, system=painters(autoencoders="one" if shared else "own")), tmp_path)
     assert loop.run()
     decoders = [one for one in load_model(tmp_path / "model").decoders if isinstance(one, DiffusionDecoder)]
     assert [decoder.config.name for decoder in decoders] == list(NAMES)
@@ -210,13 +231,20 @@ def test_a_lesson_without_a_learner_or_without_pictures_is_refused(tmp_path: Pat
 
 
 def test_one_autoencoder_is_for_painters_with_the_same_options() -> None:
-    system = painters(one_autoencoder=True)
+    system = painters(autoencoders="one")
     names = [name for name, _ in system.build().named_parameters() if ".vae." in name]
     assert names
     assert all(name.startswith("decoders.stable_diffusion.vae.") for name in names)
-    for decoders in (
-        system.decoders[:1],
-        (system.decoders[0], replace(system.decoders[1], vae={**VAE, "scaling_factor": 0.5})),
-    ):
-        with pytest.raises(InputError, match="two or more painters with the same `vae`"):
-            replace(system, decoders=decoders).build()
+    other = replace(system.decoders[1], vae={**VAE, "scaling_factor": 0.5})
+    with pytest.raises(InputError, match="all with the same `vae`; decoders are stable_diffusion, instruct"):
+        replace(system, decoders=(system.decoders[0], other)).build()
+    with pytest.raises(InputError, match="need painters; decoders are counter"):
+        begin_autoencoders([ToyConfig(name="counter", token=DET).build(8)], shared=False)
+
+
+def test_autoencoders_that_begin_anew_change_nothing_else() -> None:
+    torch.manual_seed(0)
+    built = painters().build().state_dict()
+    torch.manual_seed(0)
+    begun = painters(autoencoders="own").build().state_dict()
+    assert changed(built, begun) == {f"decoders.{name}.vae" for name in NAMES}
