@@ -19,9 +19,8 @@ from superlink.decoders.diffusion.losses import mean_square
 from superlink.decoders.diffusion.noise import Noise
 from superlink.router.errors import InputError, ModelError
 
-QUIET = (
-    -6.0
-)  # logarithm of the first variances; at 0, as drawn by chance, noise drowns what there is to learn
+# Logarithm of the first variances; about 0, as it is by chance, noise drowns what there is to learn.
+QUIET = -6.0
 
 
 def begin(vae: AutoencoderKL) -> None:

@@ -32,7 +32,7 @@ from superlink.workflows.train.optimizer import build_optimizer, set_lr, set_tra
 from superlink.workflows.train.validation import validation_losses
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
-SETTLED, SETTLED_AT_ONCE = 256, 16  # samples that the scale of latents is measured on
+SETTLED, SETTLED_AT_ONCE = 512, 16  # samples that the scale of latents is measured on
 
 Evaluation = Callable[[JointModule, int], Mapping[str, float]]
 """Called with the module and the number of steps done, on the first worker alone."""
@@ -123,8 +123,7 @@ class TrainLoop:
         if not self.module.gives(stage.lesson):
             raise InputError(
                 f"stage {stage.name!r} has lesson={stage.lesson!r}, but no decoder of this system has "
-                f"{stage.lesson}_loss; "
-                "leave the stage out or use lesson='all'"
+                f"{stage.lesson}_loss; leave the stage out or use lesson='all'"
             )
         names = set(set_trainable(self.module, stage.trainable))
         self.trainable = [p for name, p in self.module.named_parameters() if name in names]

@@ -226,19 +226,24 @@ class JointModule(nn.Module):
         return terms
 
     def settle(self, batches: Iterable[JointBatch]) -> None:
-        """What ends `lesson="pictures"`: every autoencoder fits its latents' scale to these pictures.
+        """What ends `lesson="pictures"`: autoencoders that learn fit their latents' scale to these pictures.
 
         Raises:
-            InputError: none of them is for a decoder that learns pictures.
+            InputError: none of them is for a decoder whose autoencoder learns.
         """
         shown: dict[nn.Module, tuple[LearnsPictures, list[Any]]] = {}
         for batch in batches:
             for name, work in batch.work.items():
                 decoder = self.decoder(name)
-                if isinstance(decoder, LearnsPictures):
+                # One that is not trainable has its scale, and maybe a network that was trained on it.
+                if isinstance(decoder, LearnsPictures) and any(
+                    one.requires_grad for one in decoder.vae.parameters()
+                ):
                     shown.setdefault(decoder.vae, (decoder, []))[1].append(work.inputs)
         if not shown:
-            raise InputError("no picture for an autoencoder to learn from; does the mixture hold such tasks?")
+            raise InputError(
+                "no picture for an autoencoder that learns; check the stage's mixture and its trainable globs"
+            )
         for owner, inputs in shown.values():
             owner.settle(inputs)
 

@@ -201,6 +201,13 @@ def test_the_model_folder_holds_latents_of_the_right_scale(tmp_path: Path, share
     assert all(torch.equal(same[0][name], same[1][name]) for name in same[0]) is shared
 
 
+def test_an_autoencoder_that_is_not_trainable_keeps_its_scale(tmp_path: Path) -> None:
+    loop = loop_of(run_of(pictures_stage(steps=1, trainable=VAES[:1])), tmp_path)
+    before = copied(loop)
+    assert loop.run()
+    assert changed(before, copied(loop)) == {"decoders.stable_diffusion.vae"}
+
+
 def test_two_workers_teach_autoencoders_like_one(tmp_path: Path) -> None:
     config = run_of(pictures_stage())
     assert loop_of(config, tmp_path / "one").run()
