@@ -98,6 +98,7 @@ class LossWeights:
 
     noise: float = 1.0  # what the U-Net predicts against what was added
     caption: float = 0.1  # conditioning against the text encoder's; 0, or no text encoder: no such term
+    kl: float = 1e-4  # of latents, beside the pictures' squared error, while the autoencoder learns
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from transformers import CLIPTokenizer
 
 from superlink.decoders.artifacts import Artifact, Origin, Picture
 from superlink.decoders.contract import Call, Decoder
+from superlink.decoders.diffusion.autoencoder import begin, settle, shown_again
 from superlink.decoders.diffusion.captions import load_tokenizer, token_ids
 from superlink.decoders.diffusion.config import DiffusionConfig
 from superlink.decoders.diffusion.inputs import (
@@ -245,6 +246,27 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
                 apart = mean_square(outputs.conditioning, self.encode_captions(inputs.captions))
                 terms["loss_caption"] = (apart * lesson.captioned).sum() / count
         return terms
+
+    def begin(self) -> None:
+        """Before the first `pictures_loss`: an autoencoder that learns from nothing; errors as of `begin`."""
+        begin(self.vae)
+
+    def pictures_loss(self, inputs: DiffusionInputs, *, count: float) -> Tensor:
+        """What the autoencoder learns by itself: a call counts the mean over its answer and its source.
+
+        Raises:
+            DecoderError: the inputs were prepared without targets.
+        """
+        lesson = inputs.lesson
+        if lesson is None:
+            raise DecoderError(f"{self.config.name} needs prepare(calls, targets) before pictures_loss")
+        kl = self.config.weights.kl
+        terms = [shown_again(self.vae, pictures, lesson.noise, kl=kl) for pictures in lesson.shown]
+        return torch.stack(terms).mean(0).sum() / count
+
+    def settle(self, batches: Sequence[DiffusionInputs]) -> None:
+        """Fit the latents' scale to these pictures, after the last `pictures_loss`; errors as of `settle`."""
+        settle(self.vae, (one for batch in batches if batch.lesson for one in batch.lesson.shown))
 
     @property
     def weights(self) -> Mapping[str, float]:

@@ -36,6 +36,11 @@ class Lesson:
     captioned: Tensor  # (B,) bool: calls whose link stands for words
     noise: Noise
 
+    @property
+    def shown(self) -> tuple[Tensor, ...]:
+        """Answers, then the pictures to edit, where there are any."""
+        return (self.pictures,) if self.sources is None else (self.pictures, self.sources)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DiffusionInputs:

@@ -43,6 +43,14 @@ class RunningAverage:
         get_ema_multi_avg_fn(decay)(list(self._averages.values()), weights, self.updates)
 
     @torch.no_grad()
+    def restart(self, module: nn.Module) -> None:
+        """Forget what was, as if the run began with the weights that the module has now."""
+        self.updates = 0
+        current = self._current(module)
+        for name, average in self._averages.items():
+            average.copy_(current[name])
+
+    @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
         """Give the module the averages for good."""
         current = self._current(module)

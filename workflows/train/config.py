@@ -63,7 +63,7 @@ class Average:
     decay: float = 0.999  # of one step, after the first ones
 
 
-Lesson = Literal["all", "words", "cells"]
+Lesson = Literal["all", "words", "cells", "pictures"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,8 @@ class Stage:
     global_batch: int | None = None  # None = the run's
     micro_batch: int | None = None  # None = the run's
     # "words": the language loss without pictures, prompts and decoders. "cells": decoders that can do so
-    # teach their backbones alone, and no language is learned.
+    # teach their backbones alone, and no language is learned. "pictures": so for autoencoders of painters,
+    # which learn in no other lesson; the latents' scale is right when the stage ends.
     lesson: Lesson = "all"
 
     def __post_init__(self) -> None:
@@ -113,7 +114,8 @@ class TrainConfig:
     clip: float = 1.0  # largest norm of the gradient of all parameters
     lora: Lora | None = None
     average: Average | None = None
-    # "language", a decoder or "<decoder>.cells" (1 if absent), "link_words" (0 if absent, see link_words.py).
+    # "language", a decoder, "<decoder>.cells" or "<decoder>.pictures" (1 if absent), "link_words" (0 if
+    # absent, see link_words.py).
     loss_weights: Mapping[str, float] = field(default_factory=dict)
     validation: tuple[Source, ...] = ()  # mixture for teacher-forced losses; empty = none
     validation_samples: int = 64

@@ -32,6 +32,7 @@ from superlink.workflows.train.optimizer import build_optimizer, set_lr, set_tra
 from superlink.workflows.train.validation import validation_losses
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
+SETTLED, SETTLED_AT_ONCE = 512, 16  # samples that the scale of latents is measured on
 
 Evaluation = Callable[[JointModule, int], Mapping[str, float]]
 """Called with the module and the number of steps done, on the first worker alone."""
@@ -119,10 +120,10 @@ class TrainLoop:
 
     def _stage(self, index: int, done: int, stop: Callable[[], bool]) -> bool:
         stage = self.config.stages[index]
-        if stage.lesson == "cells" and not self.module.cell_terms:
+        if not self.module.gives(stage.lesson):
             raise InputError(
-                f"stage {stage.name!r} has lesson='cells', but no decoder of this system has cells_loss; "
-                "leave the stage out or use lesson='all'"
+                f"stage {stage.name!r} has lesson={stage.lesson!r}, but no decoder of this system has "
+                f"{stage.lesson}_loss; leave the stage out or use lesson='all'"
             )
         names = set(set_trainable(self.module, stage.trainable))
         self.trainable = [p for name, p in self.module.named_parameters() if name in names]
@@ -130,6 +131,8 @@ class TrainLoop:
         for step, samples in enumerate(self._batches(stage, index, done), start=done):
             stopped = self.train_step(stage, step, samples, stop)
             self.step += 1
+            if stage.lesson == "pictures" and step + 1 == stage.steps:
+                self._settle(stage, index)
             if self._due(self.config.log_every):
                 self._write_log(stage)
             if self._due(self.config.eval_every) and self.collective.rank == 0:
@@ -139,6 +142,16 @@ class TrainLoop:
             if stopped and self.step < self.config.steps:
                 return False
         return True
+
+    def _settle(self, stage: Stage, index: int) -> None:
+        """Fit the scale of latents to the stage's first pictures, the same ones on every worker."""
+        mixture = self._mixture(stage, index)
+        self.module.settle(
+            self.module.prepare([mixture[first + row] for row in range(SETTLED_AT_ONCE)], lesson=stage.lesson)
+            for first in range(0, SETTLED, SETTLED_AT_ONCE)
+        )
+        if self.average is not None:
+            self.average.restart(self.module)  # whatever was learned on other latents is of no use
 
     def train_step(self, stage: Stage, step: int, samples: list[Sample], stop: Callable[[], bool]) -> bool:
         """One update from this worker's samples; whether any worker asked to stop.
@@ -193,7 +206,7 @@ class TrainLoop:
 
     def _batches(self, stage: Stage, index: int, done: int) -> Iterator[list[Sample]]:
         dataset = StepBatches(
-            Mixture(stage.mixture, self.config.seed * 1_000 + index),
+            self._mixture(stage, index),
             global_batch=stage.global_batch or self.config.global_batch,
             rank=self.collective.rank,
             world=self.collective.world,
@@ -206,6 +219,9 @@ class TrainLoop:
             if samples is None:
                 return
             yield samples
+
+    def _mixture(self, stage: Stage, index: int) -> Mixture:
+        return Mixture(stage.mixture, self.config.seed * 1_000 + index)
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0

@@ -6,7 +6,7 @@ sample of a batch asks for is not run at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from superlink.decoders.contract import Decoder
 from superlink.router.batch import RouterBatch, RouterOutput, RowLink
 from superlink.router.encoding import encode
-from superlink.router.errors import LinkError
+from superlink.router.errors import InputError, LinkError
 from superlink.router.links import LinkBatch, SuperLink
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
@@ -28,7 +28,6 @@ from superlink.workflows.train.metrics import Stopwatch
 from superlink.workflows.train.plan import PlannedCall, last_tokens, plan_calls, routing_tokens
 
 LANGUAGE = "language"
-CELLS = ".cells"  # after the name of a decoder
 DEFAULT_WEIGHTS = {LINK_WORDS: 0.0}
 # On a CPU in bfloat16 a kernel is compiled and kept for every length of rows that occurs. 200 lengths of
 # four 64-wide layers took 548 MB and four times the time of their second round; multiples of 32 took 31 MB.
@@ -70,6 +69,25 @@ class LearnsCells(Protocol):
     def cells_loss(self, links: LinkBatch, inputs: Any, *, count: float) -> Tensor: ...
 
 
+@runtime_checkable
+class LearnsPictures(Protocol):
+    """A decoder whose autoencoder can learn pictures by itself; two decoders may have the same one."""
+
+    vae: nn.Module
+
+    def begin(self) -> None:
+        """Before the first `pictures_loss` of an autoencoder that learns from nothing: its fresh weights."""
+
+    def pictures_loss(self, inputs: Any, *, count: float) -> Tensor: ...
+
+    def settle(self, batches: Sequence[Any]) -> None:
+        """After the last `pictures_loss`: fit the latents' scale to the pictures of these inputs."""
+
+
+# Lessons that a decoder gives by itself. Their terms are called "<decoder>.<lesson>".
+OWN_LESSONS: Mapping[Lesson, type[Any]] = {"cells": LearnsCells, "pictures": LearnsPictures}
+
+
 class JointModule(nn.Module):
     """A router, its decoders, and what turns samples into their inputs."""
 
@@ -91,17 +109,17 @@ class JointModule(nn.Module):
     def loss_names(self) -> tuple[str, ...]:
         """Every term that `forward` can return, in a fixed order."""
         terms = [f"{name}/{term}" for name in self.decoders for term in self.decoder(name).weights]
-        return (LANGUAGE, LINK_WORDS, *self.cell_terms, *terms)
+        return (LANGUAGE, LINK_WORDS, *self._own_terms, *terms)
 
     @property
     def counted(self) -> tuple[str, ...]:
         """What losses are normalised by, in a fixed order."""
-        return (LANGUAGE, LINK_WORDS, *self.cell_terms, *self.decoders)
+        return (LANGUAGE, LINK_WORDS, *self._own_terms, *self.decoders)
 
-    @property
-    def cell_terms(self) -> list[str]:
-        """Terms of `lesson="cells"`, one for each decoder that has it."""
-        return [name + CELLS for name, one in self.decoders.items() if isinstance(one, LearnsCells)]
+    def gives(self, lesson: Lesson) -> bool:
+        """Whether there is anybody to learn it."""
+        own = OWN_LESSONS.get(lesson)
+        return own is None or any(isinstance(one, own) for one in self.decoders.values())
 
     def set_image_side(self, side: int | None) -> None:
         """Let decoders that can see pictures at another side do so; None = as they are configured."""
@@ -140,17 +158,18 @@ class JointModule(nn.Module):
                 for planned in plan_calls(sample, self.configs, self.tokens, salt=salt):
                     by_decoder.setdefault(planned.decoder, []).append((row, planned))
         words = tuple(words_of(sample, tuple(self.tokens), self.tokenizer) for sample in samples)
-        counts = {LANGUAGE: float((rows.labels[:, 1:] != -100).sum())} if lesson != "cells" else {}
-        if lesson != "cells" and (linked := sum(bool(ids) for row in words for ids in row)):
+        own = OWN_LESSONS.get(lesson)
+        counts = {LANGUAGE: float((rows.labels[:, 1:] != -100).sum())} if own is None else {}
+        if own is None and (linked := sum(bool(ids) for row in words for ids in row)):
             counts[LINK_WORDS] = float(linked)
         work = {}
         for name, decoder in self.decoders.items():  # in the same order on every worker
-            if name in by_decoder and (lesson != "cells" or isinstance(decoder, LearnsCells)):
+            if name in by_decoder and (own is None or isinstance(decoder, own)):
                 planned_calls = [planned for _, planned in by_decoder[name]]
                 inputs = self.decoder(name).prepare(
                     [planned.call for planned in planned_calls], [planned.target for planned in planned_calls]
                 )
-                counted = name + CELLS if lesson == "cells" else name
+                counted = name if own is None else f"{name}.{lesson}"
                 counts[counted] = self.decoder(name).count(inputs)
                 work[name] = DecoderWork(calls=tuple(by_decoder[name]), inputs=inputs)
         return JointBatch(
@@ -175,10 +194,13 @@ class JointModule(nn.Module):
             watch: takes the time of router and decoders.
 
         Returns:
-            Scalars with graph: "language", "link_words", "<decoder>.cells", "<decoder>/<term>"; absent where
-            nothing was asked.
+            Scalars with graph: "language", "link_words", "<decoder>.cells" and the like, "<decoder>/<term>";
+            absent where nothing was asked.
         """
         watch = watch or Stopwatch()
+        if batch.lesson == "pictures":
+            with watch("decoders"):
+                return self._shown_again(batch, counts)
         terms: dict[str, Tensor] = {}
         with watch("router"):
             output: RouterOutput = self.router(batch.rows, only_labelled=True)
@@ -196,12 +218,34 @@ class JointModule(nn.Module):
                 decoder = self.decoder(name)
                 if batch.lesson == "cells":
                     assert isinstance(decoder, LearnsCells)
-                    key = name + CELLS
+                    key = f"{name}.cells"
                     terms[key] = decoder.cells_loss(links, work.inputs, count=counts[key])
                     continue
                 losses = decoder.loss(decoder(links, work.inputs), work.inputs, count=counts[name])
                 terms.update({f"{name}/{term}": value for term, value in losses.items()})
         return terms
+
+    def settle(self, batches: Iterable[JointBatch]) -> None:
+        """What ends `lesson="pictures"`: autoencoders that learn fit their latents' scale to these pictures.
+
+        Raises:
+            InputError: none of them is for a decoder whose autoencoder learns.
+        """
+        shown: dict[nn.Module, tuple[LearnsPictures, list[Any]]] = {}
+        for batch in batches:
+            for name, work in batch.work.items():
+                decoder = self.decoder(name)
+                # One that is not trainable has its scale, and maybe a network that was trained on it.
+                if isinstance(decoder, LearnsPictures) and any(
+                    one.requires_grad for one in decoder.vae.parameters()
+                ):
+                    shown.setdefault(decoder.vae, (decoder, []))[1].append(work.inputs)
+        if not shown:
+            raise InputError(
+                "no picture for an autoencoder that learns; check the stage's mixture and its trainable globs"
+            )
+        for owner, inputs in shown.values():
+            owner.settle(inputs)
 
     def total(self, terms: Mapping[str, Tensor], loss_weights: Mapping[str, float]) -> Tensor:
         """Weighted sum: a decoder's own weights, times the run's weight of that decoder."""
@@ -211,6 +255,24 @@ class JointModule(nn.Module):
             own = self.decoder(name).weights[term] if term else 1.0
             total = total + loss_weights.get(name, DEFAULT_WEIGHTS.get(name, 1.0)) * own * value
         return total
+
+    @property
+    def _own_terms(self) -> list[str]:
+        return [
+            f"{name}.{lesson}"
+            for lesson, kind in OWN_LESSONS.items()
+            for name, one in self.decoders.items()
+            if isinstance(one, kind)
+        ]
+
+    def _shown_again(self, batch: JointBatch, counts: Mapping[str, float]) -> dict[str, Tensor]:
+        """Terms of pictures alone: no link is needed, and the router does not run."""
+        terms = {}
+        for name, work in batch.work.items():
+            decoder, key = self.decoder(name), f"{name}.pictures"
+            assert isinstance(decoder, LearnsPictures)
+            terms[key] = decoder.pictures_loss(work.inputs, count=counts[key])
+        return terms
 
     def _links(
         self, output: RouterOutput, batch: JointBatch, row: int, planned: PlannedCall

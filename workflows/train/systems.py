@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 from superlink.agents.model_folder import Model, load_model, read_outline, save_model
-from superlink.decoders.contract import DecoderConfig
+from superlink.decoders.contract import Decoder, DecoderConfig
+from superlink.decoders.diffusion import DiffusionConfig
 from superlink.router.checkpoint import Precision
 from superlink.router.config import RouterConfig, Tiling
+from superlink.router.errors import InputError
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
-from superlink.workflows.train.module import JointModule
+from superlink.workflows.train.module import JointModule, LearnsPictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +27,16 @@ class FreshSystem:
     decoders: tuple[DecoderConfig, ...]
     tokenizer: RouterTokenizer
     dtype: Precision = "fp32"  # of exported weights
+    # How painters' autoencoders begin: as they are built; or to learn pictures from nothing, each its "own",
+    # or all of them "one" under the first painter's name, of which a model folder holds a copy for each.
+    autoencoders: Literal["built", "own", "one"] = "built"
 
     def build(self) -> JointModule:
-        return JointModule(
-            router=Router(self.router),
-            decoders=[config.build(self.router.width) for config in self.decoders],
-            tokenizer=self.tokenizer,
-        )
+        router = Router(self.router)
+        decoders = [config.build(self.router.width) for config in self.decoders]
+        if self.autoencoders != "built":
+            begin_autoencoders(decoders, shared=self.autoencoders == "one")
+        return JointModule(router=router, decoders=decoders, tokenizer=self.tokenizer)
 
     def export(self, module: JointModule, folder: Path) -> None:
         export(module, folder, name=self.name, dtype=self.dtype)
@@ -58,6 +65,29 @@ class SavedSystem:
             served = read_outline(self.folder, decoders=self.known)[0].tiling
             module.router.config = replace(module.router.config, tiling=served)
         export(module, folder, name=self.name or self.folder.name, dtype=self.dtype)
+
+
+def begin_autoencoders(decoders: Sequence[Decoder[Any, Any]], *, shared: bool) -> None:
+    """Fresh autoencoders for all painters, which a stage with `lesson="pictures"` then teaches.
+
+    Args:
+        shared: the others have the first one's, whose parameters are found under the first one's name.
+
+    Raises:
+        InputError: nobody paints, or autoencoders to be shared differ in their options.
+    """
+    painters = [one for one in decoders if isinstance(one, LearnsPictures)]
+    options = [one.config.vae for one in decoders if isinstance(one.config, DiffusionConfig)]
+    if not painters or (shared and any(other != options[0] for other in options)):
+        raise InputError(
+            f"autoencoders that learn need painters{', all with the same `vae`' if shared else ''}; "
+            f"decoders are {', '.join(one.config.name for one in decoders) or 'none'}"
+        )
+    for painter in painters:
+        if shared and painter is not painters[0]:
+            painter.vae = painters[0].vae
+        else:
+            painter.begin()
 
 
 def export(module: JointModule, folder: Path, *, name: str, dtype: Precision) -> None:
