@@ -33,13 +33,13 @@ ENDLESS = 1 << 40  # samples of a procedural source
 
 # Pictures are dear: most of them go to what only pictures teach. Words alone teach the rest.
 SEEING = ShapesMix(
-    detect=0.33,
-    ground=0.22,
+    detect=0.28,
+    ground=0.20,
     segment=0.14,
     mixed=0.09,
-    nothing=0.03,
-    partial=0.03,
-    chat=0.07,
+    nothing=0.06,
+    partial=0.05,
+    chat=0.13,
     region=0.07,
     dialogue=0.05,
     open_share=0.02,
@@ -100,6 +100,10 @@ def shapes_tiny() -> TrainConfig:
                 name="together", steps=1750, mixture=(pictures(224), words(3.0)), lr=2e-4, warmup=50,
                 floor=0.02, global_batch=32,
             ),
+            Stage(
+                name="polish-again", steps=500, mixture=(pictures(224), words(3.0)), lr=1.2e-4, warmup=10,
+                floor=0.02, global_batch=32,
+            ),
         ),
         global_batch=40,  # many small steps: classes are learned by the step more than by the picture
         micro_batch=8,
@@ -129,7 +133,7 @@ def shapes_smoke() -> TrainConfig:
     tiny = shapes_tiny()
     stages = tuple(
         replace(stage, steps=steps, warmup=2, global_batch=4)
-        for stage, steps in zip(tiny.stages, (20, 4, 2, 8, 4, 2, 4, 4), strict=True)
+        for stage, steps in zip(tiny.stages, (20, 4, 2, 8, 4, 2, 4, 4, 2), strict=True)
     )
     return replace(
         tiny,

@@ -31,7 +31,7 @@ RECORDED: dict[str, tuple[Callable[[], Dataset], str]] = {
     ),
     "pictures of the recipe": (
         lambda: ShapesSamples(200, mix=SEEING, scenes=SMALL, masks=True),
-        "4bfe941591310e719f9651941cdab31f91aa69ec9abafba73391b280946a593c",
+        "ab1517ef64a4befabfe2fb8e946a22389500b1a37fc9a8f77c83be4ee2891c6d",
     ),
 }
 CORPUS = "edbc29c1fc46f4ba2b826a662bde73d3b484b054903e5c27918022e5118c843e"
