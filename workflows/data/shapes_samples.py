@@ -18,7 +18,7 @@ from superlink.router.messages import Message
 from superlink.workflows.data.instructions.answers import answer, expected_routing
 from superlink.workflows.data.instructions.grammar import Split
 from superlink.workflows.data.instructions.mix import ShapesMix, conversation, corpus, rounds
-from superlink.workflows.data.instructions.tasks import Request
+from superlink.workflows.data.instructions.tasks import PhraseSource, Request
 from superlink.workflows.data.instructions.vocabulary import Vocabulary
 from superlink.workflows.data.instructions.words import COLORS, SHAPES
 from superlink.workflows.data.samples import Sample, Target
@@ -93,6 +93,7 @@ class ShapesSamples:
         scenes: what scenes are drawn from.
         masks: label boxes with masks too, so that every answer teaches the mask branch.
         painted: side of pictures to be made, in pixels.
+        targets: False = the router sees the pictures, and there is nothing for decoders to see or learn.
 
     Some tasks look for another scene where that of the index does not offer what they ask for.
     """
@@ -107,6 +108,7 @@ class ShapesSamples:
         scenes: SceneConfig | None = None,
         masks: bool = False,
         painted: int = 128,
+        targets: bool = True,
     ) -> None:
         self._length = length
         self._seed = seed
@@ -115,6 +117,7 @@ class ShapesSamples:
         self._scenes = scenes or SceneConfig()
         self._masks = masks
         self._painted = painted
+        self._has_targets = targets
 
     def __len__(self) -> int:
         return self._length
@@ -132,6 +135,10 @@ class ShapesSamples:
         )
 
     def __getitem__(self, index: int) -> Sample:
+        sample = self._drawn(index)
+        return sample if self._has_targets else replace(sample, image=None, targets=())
+
+    def _drawn(self, index: int) -> Sample:
         rng = _stream("shapes", self._seed, self._split, index, self._length)
         name = f"shapes:{self._split}:{self._seed}:{index}"
         world = self._world(index)
@@ -144,7 +151,10 @@ class ShapesSamples:
                 if sample is not None:
                     return replace(sample, source=name)
                 continue
-            scene, source = world.scene, ScenePhrases(world.scene, is_open=is_open)
+            scene = world.scene
+            found = ScenePhrases(scene, is_open=is_open)
+            # Without targets nobody asks what the phrases select.
+            source: PhraseSource = found if self._has_targets else Vocabulary(self._mix.open_share)
             marked = _marked(rng, scene) if task == "region" else []
             turns = rounds(
                 rng,
@@ -165,7 +175,7 @@ class ShapesSamples:
         return Sample(
             conversation=conversation(turns, first),
             image=image,
-            targets=_targets(source, turns[-1].requests, marked, masks=self._masks),
+            targets=_targets(found, turns[-1].requests, marked, masks=self._masks),
             task=turns[-1].task,
             source=name,
         )

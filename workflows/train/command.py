@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from superlink.workflows.train.finetune_command import SUMMARIES, staged_command
+from superlink.workflows.train.starting import Debug, Gpu, Local, Resume, start_run
 
 if TYPE_CHECKING:
     from superlink.workflows.train.config import TrainConfig
@@ -50,20 +51,16 @@ def train_command(
     prefetch: Annotated[
         int | None, typer.Option(min=0, help="Processes of each worker that make samples ahead.")
     ] = None,
-    gpu: Annotated[bool, typer.Option("--gpu", help="One CUDA device for each worker.")] = False,
-    local: Annotated[bool, typer.Option("--local", help="Plain processes in place of Ray.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on from the newest checkpoint in the folder.")
-    ] = True,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    gpu: Gpu = False,
+    local: Local = False,
+    resume: Resume = True,
+    debug: Debug = False,
 ) -> None:
     """Train router and decoders together.
 
     Stop with Ctrl-C: the step in progress is finished and saved. The same command goes on from there,
     with exactly the result of a run that was never stopped.
     """
-    from superlink.workflows.train.starting import start_run
-
     config = _config(recipe, workers=workers, steps=steps, seed=seed, prefetch=prefetch, gpu=gpu)
     start_run(config, out or Path("runs") / recipe, local=local, resume=resume)
 

@@ -36,14 +36,10 @@ class Mixture:
             if len(dataset) == 0:
                 raise DataError(f"source {name!r} has no samples")
         self.seed = seed
-        shares = np.array([source.weight for source in sources]) / sum(source.weight for source in sources)
-        edges = np.rint(np.cumsum(shares) * PATTERN).astype(np.int64)
-        counts = np.maximum(np.diff(edges, prepend=0), 1)
-        pattern = np.repeat(np.arange(len(sources)), counts)
-        self.pattern: NDArray[np.int64] = np.random.default_rng((seed, 0)).permutation(pattern)
+        self.pattern = _spread([source.weight for source in sources], seed)
         taken = np.eye(len(sources), dtype=np.int64)[self.pattern]
         self.before: NDArray[np.int64] = np.cumsum(taken, axis=0) - taken  # (PATTERN, sources)
-        self.counts = counts
+        self.counts = taken.sum(axis=0)
 
     def locate(self, position: int) -> tuple[int, int]:
         """Source and index within it of one position of the stream."""
@@ -59,6 +55,19 @@ class Mixture:
     def __getitem__(self, position: int) -> Sample:
         source, index = self.locate(position)
         return self.datasets[source][index]
+
+
+def _spread(weights: Sequence[float], seed: int) -> NDArray[np.int64]:
+    """Which source each position of a lap reads: (about PATTERN,) indices, evenly spread.
+
+    Any stretch holds about its share of every source, and two neighbours read the same one: steps cost
+    alike, and so do the halves of two workers, who would wait for each other otherwise.
+    """
+    edges = np.rint(np.cumsum(weights) / sum(weights) * (PATTERN // 2)).astype(np.int64)
+    counts = np.maximum(np.diff(edges, prepend=0), 1)
+    shifts = np.random.default_rng((seed, 0)).random(len(counts))
+    places = np.concatenate([(np.arange(n) + shift) / n for n, shift in zip(counts, shifts, strict=True)])
+    return np.repeat(np.repeat(np.arange(len(counts)), counts)[np.argsort(places, kind="stable")], 2)
 
 
 @lru_cache(maxsize=32)

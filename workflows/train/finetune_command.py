@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from superlink.workflows.train.starting import Debug, Gpu, Local, Resume, start_run
+
 # Name and purpose of every recipe that learns from the user's data; needs no torch.
 SUMMARIES = {
     "finetune": "Train a model further on your own data.",
@@ -63,12 +65,10 @@ def staged_command(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share each batch.")] = 1,
     seed: Annotated[int, typer.Option(help="Of wordings, data order and noise.")] = 0,
-    gpu: Annotated[bool, typer.Option("--gpu", help="One CUDA device for each worker.")] = False,
-    local: Annotated[bool, typer.Option("--local", help="Plain processes in place of Ray.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on from the newest checkpoint in the folder.")
-    ] = True,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    gpu: Gpu = False,
+    local: Local = False,
+    resume: Resume = True,
+    debug: Debug = False,
 ) -> None:
     """The data is checked first: what it holds, and the first records that cannot be used, by name."""
     from superlink.workflows.data.formats import recognise
@@ -81,7 +81,6 @@ def staged_command(
         total,
     )
     from superlink.workflows.train.staged import Start
-    from superlink.workflows.train.starting import start_run
 
     recipe = str(context.info_name)
     folder = output_folder(out, recipe, model)

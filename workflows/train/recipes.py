@@ -31,22 +31,36 @@ BACKBONE = tuple(
 )
 ENDLESS = 1 << 40  # samples of a procedural source
 
-# Pictures are dear: most of them go to what only pictures teach. Words alone teach the rest.
+# Pictures that decoders look at are dear: nearly all of them go to what only these teach.
 SEEING = ShapesMix(
-    detect=0.28,
-    ground=0.20,
-    segment=0.14,
-    mixed=0.09,
-    nothing=0.06,
+    detect=0.34,
+    ground=0.19,
+    segment=0.18,
+    mixed=0.11,
+    nothing=0.02,
     partial=0.05,
-    chat=0.13,
-    region=0.07,
-    dialogue=0.05,
+    chat=0.02,
+    region=0.05,
+    dialogue=0.04,
     open_share=0.02,
 )
 
+# With a picture in front the router talks as without one only where it has learned to.
+GLANCING = ShapesMix(
+    detect=0.14,
+    ground=0.08,
+    segment=0.12,
+    mixed=0.14,
+    nothing=0.09,
+    partial=0.08,
+    chat=0.17,
+    region=0.05,
+    dialogue=0.13,
+    open_share=0.2,
+)
+
 # Long dialogues are few: a step costs as much as its longest rows.
-SPEAKING = ShapesMix(mixed=0.13, nothing=0.09, partial=0.11, chat=0.22, dialogue=0.05, open_share=0.08)
+SPEAKING = ShapesMix(mixed=0.13, nothing=0.09, partial=0.11, chat=0.22, dialogue=0.08, open_share=0.1)
 
 
 def shapes_tiny() -> TrainConfig:
@@ -104,6 +118,10 @@ def shapes_tiny() -> TrainConfig:
                 name="polish-again", steps=500, mixture=(pictures(224), words(3.0)), lr=1.2e-4, warmup=10,
                 floor=0.02, global_batch=32,
             ),
+            Stage(
+                name="long", steps=4500, mixture=(pictures(224), glances(224, 2.0), words(3.0)), lr=3e-4,
+                warmup=50, floor=0.02, global_batch=48, micro_batch=12,
+            ),
         ),
         global_batch=40,  # many small steps: classes are learned by the step more than by the picture
         micro_batch=8,
@@ -133,7 +151,7 @@ def shapes_smoke() -> TrainConfig:
     tiny = shapes_tiny()
     stages = tuple(
         replace(stage, steps=steps, warmup=2, global_batch=4)
-        for stage, steps in zip(tiny.stages, (20, 4, 2, 8, 4, 2, 4, 4, 2), strict=True)
+        for stage, steps in zip(tiny.stages, (20, 4, 2, 8, 4, 2, 4, 2, 2, 2), strict=True)
     )
     return replace(
         tiny,
@@ -169,6 +187,13 @@ def pictures(side: int, weight: float = 1.0, *, mix: ShapesMix | None = None, le
     scenes = SceneConfig(height=side, width=side, min_size=least)
     opened = partial(ShapesSamples, ENDLESS, mix=mix or SEEING, scenes=scenes, masks=True)
     return Source(name=f"shapes-{side}", open=opened, weight=weight)
+
+
+def glances(side: int, weight: float = 1.0, *, mix: ShapesMix | None = None) -> Source:
+    """Conversations with a picture in front that only the router learns from: cheap beside `pictures`."""
+    scenes = SceneConfig(height=side, width=side)
+    opened = partial(ShapesSamples, ENDLESS, mix=mix or GLANCING, scenes=scenes, targets=False)
+    return Source(name=f"glances-{side}", open=opened, weight=weight)
 
 
 def classes(side: int, *, least: float = 0.085) -> Source:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from superlink.workflows.train.config import TrainConfig
+
+# Options that every command of a run takes.
+Gpu = Annotated[bool, typer.Option("--gpu", help="One CUDA device for each worker.")]
+Local = Annotated[bool, typer.Option("--local", help="Plain processes in place of Ray.")]
+Resume = Annotated[
+    bool, typer.Option("--resume/--no-resume", help="Go on from the newest checkpoint in the folder.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
 
 
 def start_run(config: TrainConfig, folder: Path, *, local: bool, resume: bool) -> None:

@@ -125,9 +125,11 @@ def boxes(items: Sequence[SceneObject]) -> list[tuple[float, ...]]:
 
 
 def the_one(rounds: Sequence[Round], one: Round) -> SceneObject:
-    """What the round was about, from the name that answers give it."""
+    """What the next round may call "it", by the name in answers; an edit has changed the scene."""
     assert one.talk.focus is not None
-    (item,) = meant(one.seen, one.talk.focus.phrase.name, [*rounds, one], is_one=one.talk.focus.phrase.is_one)
+    (item,) = meant(
+        one.talk.scene, one.talk.focus.phrase.name, [*rounds, one], is_one=one.talk.focus.phrase.is_one
+    )
     return item
 
 

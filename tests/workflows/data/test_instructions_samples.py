@@ -231,3 +231,23 @@ def test_class_samples_ask_for_every_shape_and_colour_and_know_all_objects() -> 
     }
     assert len({box for box, _ in found}) * 2 == len(found)  # every object has a shape and a colour
     assert found
+
+
+@pytest.mark.parametrize("index", range(12))
+def test_without_targets_the_router_sees_the_picture_and_decoders_have_nothing_to_see(index: int) -> None:
+    sample = ShapesSamples(100, seed=4, targets=False)[index]
+    assert sample.image is None
+    assert sample.targets == ()
+    assert len(sample.conversation[0].images) == 1
+    assert sample.task in {"detect", "ground", "segment", "mixed", "negation", "chat", "region", "dialogue"}
+
+
+def test_one_object_may_be_spoken_of_without_being_asked_for() -> None:
+    """ "Make the leftmost star bigger" is no order to find it."""
+    chat = TextSamples(1000, seed=2, mix=ShapesMix.only("chat"))
+    texts = [chat[index].conversation[-2].text.lower() for index in range(1000)]
+    singled = re.compile(
+        r"the \S*(most|est)\b|in the (top|bottom|upper|lower) (left|right)|from the (left|right)"
+    )
+    assert sum(singled.search(text) is not None for text in texts) > 12
+    assert all(expected_routing(chat[index]) == () for index in range(1000))

@@ -12,9 +12,10 @@ from superlink.router.errors import DataError
 from superlink.workflows.data.instructions.answers import UNCLEAR
 from superlink.workflows.data.instructions.grammar import SLOT, Template, draw, parse, templates, tidy
 from superlink.workflows.data.instructions.phrases import Phrase, listed
+from superlink.workflows.data.instructions.synonyms import spells_held_out, synonyms, varied
 from superlink.workflows.data.instructions.tasks import fill
 from superlink.workflows.data.instructions.vocabulary import Vocabulary
-from superlink.workflows.data.instructions.words import article, plural
+from superlink.workflows.data.instructions.words import COLORS, SHAPES, article, plural
 
 TASKS = ("detect", "ground", "segment", "mixed", "negation", "chat", "region", "dialogue")
 FORMS = ("all", "many", "the", "a", "it", "name", "each", "bare", "whole")
@@ -95,7 +96,7 @@ def test_a_malformed_template_is_an_error_that_names_it(source: str) -> None:
 
 def test_templates_with_more_expansions_weigh_more_up_to_a_limit() -> None:
     def weight(source: str) -> float:
-        return Template(section="", source=source, held_out=False, body=parse(source)).weight
+        return Template(file="", section="", source=source, held_out=False, body=parse(source)).weight
 
     assert weight("x") == 1.0
     assert weight("(a|b)") == 2.0
@@ -133,3 +134,41 @@ def test_phrases_that_share_a_noun_may_name_it_once() -> None:
     said = {listed(Random(seed), phrases, "many") for seed in range(60)}
     assert "red and blue circles" in said
     assert "red circles and blue circles" in said
+
+
+def test_other_words_stand_in_training_sentences_and_leave_slots_alone() -> None:
+    rng = Random(3)
+    skeletons = [tidy(draw(rng, "detect", "train").body.sample(rng)) for _ in range(400)]
+    changed = [varied(rng, skeleton, "detect") for skeleton in skeletons]
+    assert 0.2 < sum(a != b for a, b in zip(skeletons, changed, strict=True)) / 400 < 0.5
+    for before, after in zip(skeletons, changed, strict=True):
+        assert SLOT.findall(before) == SLOT.findall(after)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_wording_of_a_held_out_template_is_known_as_one(task: str) -> None:
+    for template in templates(task):
+        for text in islice(template.body.expansions(), 3):
+            if template.held_out:
+                assert spells_held_out(tidy(text), task), text
+                assert spells_held_out(tidy(text).upper().replace(",", " "), task), text
+
+
+def test_other_words_never_spell_a_held_out_wording(monkeypatch: pytest.MonkeyPatch) -> None:
+    (held_out, *_) = (one for one in templates("detect") if one.held_out and one.body.count() == 1)
+    words = held_out.source.split(" ")
+    at = next(k for k, word in enumerate(words) if word.isalpha())
+    written = " ".join(["qqq" if k == at else word for k, word in enumerate(words)])
+    monkeypatch.setattr(
+        "superlink.workflows.data.instructions.synonyms.synonyms", lambda: {("qqq",): (words[at],)}
+    )
+    assert {varied(Random(seed), written, "detect") for seed in range(40)} == {written}
+    assert {varied(Random(seed), f"{written} now", "detect") for seed in range(40)} > {f"{written} now"}
+
+
+def test_synonyms_name_nothing_that_can_be_found_and_no_slot() -> None:
+    found = {*SHAPES, *COLORS} - {"figure"}
+    for key, others in synonyms().items():
+        for text in (" ".join(key), *others):
+            assert re.fullmatch(r"[A-Za-z' ,-]+", text), text
+            assert not found & set(text.lower().split()), text

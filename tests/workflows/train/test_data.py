@@ -104,3 +104,12 @@ def test_text_only_batches_keep_the_words_and_drop_the_rest() -> None:
     assert {s.source: [m.text for m in s.conversation] for s in stripped} == words
     assert all(s.image is None and not s.targets for s in stripped)
     assert not any(m.images for s in stripped for m in s.conversation)
+
+
+@given(step=st.integers(0, 500), seed=st.integers(0, 99))
+def test_every_step_and_every_half_of_it_has_its_share_of_each_source(step: int, seed: int) -> None:
+    stream = mixture(("a", 5000, 1.0), ("b", 5000, 2.0), ("c", 5000, 3.0), seed=seed)
+    for rank in (0, 1):
+        half = StepBatches(stream, global_batch=48, rank=rank, world=2)[step]
+        counts = Counter(source.partition(":")[0] for source in sources_of(half))
+        assert all(abs(counts[name] - share) <= 1 for name, share in (("a", 4), ("b", 8), ("c", 12)))

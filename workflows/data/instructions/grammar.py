@@ -52,6 +52,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
+    file: str
     section: str
     source: str  # the line, without its mark
     held_out: bool
@@ -138,7 +139,13 @@ def templates(name: str) -> tuple[Template, ...]:
             continue
         source = line.removeprefix("~").strip()
         found.append(
-            Template(section=section, source=source, held_out=line.startswith("~"), body=parse(source))
+            Template(
+                file=name,
+                section=section,
+                source=source,
+                held_out=line.startswith("~"),
+                body=parse(source),
+            )
         )
     return tuple(found)
 

@@ -15,6 +15,7 @@ from superlink.workflows.data.instructions import surface
 from superlink.workflows.data.instructions.answers import Routed
 from superlink.workflows.data.instructions.grammar import SLOT, Split, Template, draw, tidy
 from superlink.workflows.data.instructions.phrases import Phrase, described, listed
+from superlink.workflows.data.instructions.synonyms import varied
 
 TOKENS: dict[str, tuple[str, ...]] = {
     "d": ("[DET]",),
@@ -24,7 +25,9 @@ TOKENS: dict[str, tuple[str, ...]] = {
     "r": ("[SEG]",),
     "x": (),
 }
+_ONE_NAMED = 0.4  # of what is spoken of with "the" and not asked for
 ONE_OBJECT = "gr"  # groups that name one object
+VARIED = frozenset(["detect", "ground", "segment", "mixed", "negation", "chat", "region", "dialogue"])
 NAMING = ("detect", "ground", "chat")  # no single word of these decides what is asked for
 
 
@@ -111,7 +114,10 @@ def filled(
 def dressed(rng: Random, template: Template, split: Split) -> str:
     """A template's text with politeness and slips of the keyboard; slots still open."""
     imperative = template.section == "imperative" or template.source.startswith(("<find>", "<segment>"))
-    skeleton = surface.wrapped(rng, template.body.sample(rng), split, imperative=imperative)
+    skeleton = tidy(template.body.sample(rng))
+    if split == "train" and template.file in VARIED:
+        skeleton = varied(rng, skeleton, template.file)
+    skeleton = surface.wrapped(rng, skeleton, split, imperative=imperative)
     return surface.without_apostrophes(rng, surface.with_typo(rng, tidy(skeleton)))
 
 
@@ -155,6 +161,10 @@ def fill(
                     ones.append(phrase)
         elif match[2] == "whole":
             phrases = [described("object")]
+        elif match[1] == "x" and match[2] in ("the", "it") and rng.random() < _ONE_NAMED:
+            # "make the leftmost star bigger": one object may be spoken of without being asked for.
+            phrases = [one for one in [source.one(rng)] if one is not None] or pool[:1]
+            pool = pool[count:]
         else:
             phrases, pool = pool[:count], pool[count:]
         if not phrases:

@@ -85,6 +85,17 @@ def singled_out(rng: Random, phrase: Phrase, superlative: str) -> Phrase:
     )
 
 
+def _counted_off(rng: Random, phrase: Phrase) -> Phrase:
+    """One object of a class by counting, or by size and place: "second star from the left"."""
+    if rng.random() < 0.6:
+        word, after = rng.choice(word_list("ordinals")), rng.choice(word_list("from"))
+    else:
+        word = rng.choice(SUPERLATIVES[rng.choice(("largest", "smallest"))])
+        after = rng.choice(word_list("corners"))
+    before = (word, *phrase.before)
+    return replace(phrase, before=before, after=after, superlative=word, is_one=True, meaning=None)
+
+
 def open_phrase(rng: Random) -> Phrase:
     """A class of anything: "blue car", "traffic light", "brafto"."""
     noun = rng.choice(nouns()) if rng.random() < 0.85 else invented(rng)
@@ -146,6 +157,8 @@ class Vocabulary:
         if kind < (0.65 if is_open else 0.25):
             word = rng.choice(word_list("ranked"))
             return replace(phrase, before=(word, *phrase.before), superlative=word, is_one=True, meaning=None)
+        if kind < (0.75 if is_open else 0.37):
+            return _counted_off(rng, phrase)
         return singled_out(rng, phrase, rng.choice(tuple(SUPERLATIVES)))
 
     def one_of(self, rng: Random, phrases: Sequence[Phrase]) -> tuple[Phrase, str]:

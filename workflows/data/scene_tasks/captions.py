@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from superlink.router.messages import Message
 from superlink.workflows.data.instructions.grammar import Split, word_list
 from superlink.workflows.data.instructions.phrases import joined
 from superlink.workflows.data.instructions.words import article, plural
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.data.scene_tasks.answers import short_answer
 from superlink.workflows.data.scene_tasks.prompts import prompt_for
-from superlink.workflows.data.scene_tasks.world import World, worded
+from superlink.workflows.data.scene_tasks.world import World, one_round, worded
 from superlink.workflows.data.shapes import Scene, SceneObject
 from superlink.workflows.data.shapes.language import NUMBERS, join, page
 
@@ -35,13 +34,10 @@ def caption(rng: Random, split: Split, world: World) -> Sample:
     behind = f" on {article(ground)} {ground} background" if section == "page" else ""
     text = worded(rng, "caption", split, section, lambda group, form: "")
     image = world.pixels(world.scene)
-    return Sample(
-        conversation=(
-            Message(role="user", text=text, images=(image,)),
-            Message(role="assistant", text=f"{_OPENING} {listing}{behind}."),
-        ),
-        image=image,
-        targets=(),
+    return one_round(
+        text,
+        f"{_OPENING} {listing}{behind}.",
+        image,
         task="caption",
         answer=listing,
     )
@@ -53,12 +49,10 @@ def grounded_caption(rng: Random, split: Split, world: World) -> Sample:
     parts = [f"{article(name)}<det> {name}</det>[DET]" for name in groups]
     text = worded(rng, "grounded", split, None, lambda group, form: "")
     image = world.pixels(world.scene)
-    return Sample(
-        conversation=(
-            Message(role="user", text=text, images=(image,)),
-            Message(role="assistant", text=f"{_OPENING} {join(parts)}."),
-        ),
-        image=image,
+    return one_round(
+        text,
+        f"{_OPENING} {join(parts)}.",
+        image,
         targets=(world.target("[DET]", world.scene, groups),),
         task="grounded_caption",
     )
@@ -99,13 +93,11 @@ def _of_regions(
     image = world.pixels(world.scene)
     prompts = tuple(prompt_for(rng, item) for item in items)
     reply = f"{'It is' if len(items) == 1 else 'They are'} {join(answers)}."
-    return Sample(
-        conversation=(
-            Message(role="user", text=text, images=(image,), prompts=prompts),
-            Message(role="assistant", text=reply),
-        ),
-        image=image,
-        targets=(),
+    return one_round(
+        text,
+        reply,
+        image,
+        prompts=prompts,
         task="region_caption" if section.startswith("told") else "recognition",
         answer=short_answer(reply),
     )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from random import Random
 
 from superlink.decoders.artifacts import Picture
-from superlink.router.messages import Message
 from superlink.workflows.data.instructions.answers import answer
 from superlink.workflows.data.instructions.grammar import Split
 from superlink.workflows.data.instructions.phrases import described
@@ -14,7 +13,7 @@ from superlink.workflows.data.instructions.words import HALVES, PLACES, article
 from superlink.workflows.data.samples import Sample, Target
 from superlink.workflows.data.scene_phrases import said_color, said_shape
 from superlink.workflows.data.scene_tasks.referents import referent
-from superlink.workflows.data.scene_tasks.world import World, numbers, worded
+from superlink.workflows.data.scene_tasks.world import World, numbers, one_round, worded
 from superlink.workflows.data.shapes.edits import Edit, EditKind, sample_edit
 
 _KINDS: tuple[EditKind, ...] = ("recolor", "remove", "add", "background")
@@ -70,12 +69,10 @@ def edit(rng: Random, split: Split, world: World) -> Sample | None:
     kind = change.edit.kind
     text = worded(rng, "edit", split, kind, lambda group, form: change.said(group))
     image = world.pixels(change.edit.before)
-    return Sample(
-        conversation=(
-            Message(role="user", text=text, images=(image,)),
-            Message(role="assistant", text=answer([("[EDIT]", change.name)])),
-        ),
-        image=image,
+    return one_round(
+        text,
+        answer([("[EDIT]", change.name)]),
+        image,
         targets=(Target(token="[EDIT]", artifact=Picture(pixels=world.pixels(change.edit.after))),),
         task=f"edit/{kind}",
     )

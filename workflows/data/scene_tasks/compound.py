@@ -5,7 +5,6 @@ from __future__ import annotations
 from random import Random
 
 from superlink.decoders.artifacts import Picture
-from superlink.router.messages import Message
 from superlink.workflows.data.instructions.answers import answer
 from superlink.workflows.data.instructions.grammar import SLOT, Split, draw
 from superlink.workflows.data.instructions.phrases import Phrase, listed
@@ -14,7 +13,7 @@ from superlink.workflows.data.samples import Sample, Target
 from superlink.workflows.data.scene_phrases import ScenePhrases
 from superlink.workflows.data.scene_tasks.changes import changed
 from superlink.workflows.data.scene_tasks.paintings import painting
-from superlink.workflows.data.scene_tasks.world import World
+from superlink.workflows.data.scene_tasks.world import World, one_round
 
 _FOUND = {"d": "[DET]", "s": "[SEG]"}
 
@@ -52,12 +51,10 @@ def compound(rng: Random, split: Split, world: World) -> Sample | None:
         text += skeleton[end : slot.start()] + words
         end = slot.end()
     image = world.pixels(scene)
-    return Sample(
-        conversation=(
-            Message(role="user", text=finished(rng, text + skeleton[end:], split), images=(image,)),
-            Message(role="assistant", text=answer(routed)),
-        ),
-        image=image,
+    return one_round(
+        finished(rng, text + skeleton[end:], split),
+        answer(routed),
+        image,
         targets=tuple(targets),
         task="compose",
     )

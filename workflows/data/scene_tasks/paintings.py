@@ -9,14 +9,13 @@ from random import Random
 from numpy.random import Generator
 
 from superlink.decoders.artifacts import Picture
-from superlink.router.messages import Message
 from superlink.workflows.data.instructions.answers import answer
 from superlink.workflows.data.instructions.grammar import Split
 from superlink.workflows.data.instructions.phrases import described
 from superlink.workflows.data.instructions.words import PLACES, article
 from superlink.workflows.data.samples import Sample, Target
 from superlink.workflows.data.scene_phrases import said_color, said_shape, said_size
-from superlink.workflows.data.scene_tasks.world import World, numbers, worded
+from superlink.workflows.data.scene_tasks.world import World, numbers, one_round, worded
 from superlink.workflows.data.shapes import COLOR_NAMES, Scene
 from superlink.workflows.data.shapes import SHAPES as DRAWN
 from superlink.workflows.data.shapes.backgrounds import Background
@@ -59,12 +58,10 @@ def generate(rng: Random, split: Split, world: World) -> Sample:
     made = painting(rng, world.painted)
     text = worded(rng, "generate", split, None, lambda group, form: made.words)
     image = world.pixels(world.scene) if rng.random() < 0.3 else None
-    return Sample(
-        conversation=(
-            Message(role="user", text=text, images=() if image is None else (image,)),
-            Message(role="assistant", text=answer([("[GEN]", made.name)])),
-        ),
-        image=image,
+    return one_round(
+        text,
+        answer([("[GEN]", made.name)]),
+        image,
         targets=(Target(token="[GEN]", artifact=Picture(pixels=world.pixels(made.scene))),),
         task="generate",
         answer=made.listing,

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from superlink.router.messages import Message
 from superlink.workflows.data.instructions.grammar import Split
 from superlink.workflows.data.instructions.phrases import Phrase, described, joined, listed
 from superlink.workflows.data.instructions.words import COLORS, SHAPES
 from superlink.workflows.data.samples import Sample, Target
 from superlink.workflows.data.scene_phrases import said_color, said_size
-from superlink.workflows.data.scene_tasks.world import World, worded
+from superlink.workflows.data.scene_tasks.world import World, one_round, worded
 from superlink.workflows.data.shapes import SHAPES as DRAWN
 from superlink.workflows.data.shapes.people import KEYPOINT_NAMES
 
@@ -54,12 +53,10 @@ def pose(rng: Random, split: Split, world: World) -> Sample:
     found = scene.keypoints({phrase.name: world.source.objects(phrase) for phrase in people})
     order = [KEYPOINTS.index(name) for name in keypoints]
     image = world.pixels(scene)
-    return Sample(
-        conversation=(
-            Message(role="user", text=text, images=(image,)),
-            Message(role="assistant", text=pose_answer([phrase.name for phrase in people], keypoints)),
-        ),
-        image=image,
+    return one_round(
+        text,
+        pose_answer([phrase.name for phrase in people], keypoints),
+        image,
         targets=(
             Target(
                 token="[POSE]",

@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import binary_erosion
 
-from superlink.router.messages import Box, Mask, Message, Point, Prompt, Scribble
+from superlink.router.messages import Box, Mask, Point, Prompt, Scribble
 from superlink.workflows.data.instructions.answers import answer
 from superlink.workflows.data.instructions.grammar import Split
 from superlink.workflows.data.instructions.regions import region_instruction
 from superlink.workflows.data.samples import Sample
-from superlink.workflows.data.scene_tasks.world import World
+from superlink.workflows.data.scene_tasks.world import World, one_round
 from superlink.workflows.data.shapes import SceneObject
 
 PromptKind = Literal["point", "box", "scribble", "mask"]
@@ -57,12 +57,11 @@ def interactive(rng: Random, split: Split, world: World) -> Sample | None:
     prompts = tuple(prompt_for(rng, item, kind) for item in items)
     names = [request.phrase.name for request in found.requests]
     groups = {name: [item] for name, item in zip(names, items, strict=True)}
-    return Sample(
-        conversation=(
-            Message(role="user", text=found.text, images=(image,), prompts=prompts),
-            Message(role="assistant", text=answer(found.routed)),
-        ),
-        image=image,
+    return one_round(
+        found.text,
+        answer(found.routed),
+        image,
+        prompts=prompts,
         targets=(world.target("[SEG]", scene, groups),),
         task=f"interactive/{kind}",
     )

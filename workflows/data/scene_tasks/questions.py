@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
-from superlink.router.messages import Message
 from superlink.workflows.data.instructions.grammar import Split, word_list
 from superlink.workflows.data.instructions.phrases import Phrase, described, listed
 from superlink.workflows.data.instructions.words import COLORS, GENERIC, SHAPES, article
@@ -17,7 +16,7 @@ from superlink.workflows.data.samples import Sample
 from superlink.workflows.data.scene_phrases import said_color, said_shape, set_of
 from superlink.workflows.data.scene_tasks.answers import COUNTED, short_answer
 from superlink.workflows.data.scene_tasks.referents import pairs, referent
-from superlink.workflows.data.scene_tasks.world import World, worded
+from superlink.workflows.data.scene_tasks.world import World, one_round, worded
 from superlink.workflows.data.shapes import COLOR_NAMES, SceneObject
 from superlink.workflows.data.shapes import SHAPES as DRAWN
 
@@ -63,13 +62,10 @@ def question(rng: Random, split: Split, world: World) -> Sample | None:
 
     text = worded(rng, "vqa", split, section, said)
     image = seen.pixels(seen.scene)
-    return Sample(
-        conversation=(
-            Message(role="user", text=text, images=(image,)),
-            Message(role="assistant", text=reply),
-        ),
-        image=image,
-        targets=(),
+    return one_round(
+        text,
+        reply,
+        image,
         task=f"vqa/{kind}",
         answer=short_answer(reply),
     )

@@ -10,7 +10,7 @@ from random import Random
 import numpy as np
 
 from superlink.decoders.artifacts import Boxes, Masks
-from superlink.router.messages import ImageArray
+from superlink.router.messages import ImageArray, Message, Prompt
 from superlink.workflows.data.instructions.grammar import SLOT, Split, draw
 from superlink.workflows.data.instructions.tasks import dressed, finished
 from superlink.workflows.data.samples import Sample, Target
@@ -93,6 +93,35 @@ def worded(rng: Random, name: str, split: Split, section: str | None, said: Said
     """A random sentence of a template file, its slots said by `said` in reading order."""
     skeleton = dressed(rng, draw(rng, name, split, section), split)
     return finished(rng, SLOT.sub(lambda slot: said(slot[1], slot[2]), skeleton), split)
+
+
+def one_round(
+    text: str,
+    reply: str,
+    image: ImageArray | None,
+    *,
+    task: str,
+    targets: tuple[Target, ...] = (),
+    prompts: tuple[Prompt, ...] = (),
+    answer: str | None = None,
+) -> Sample:
+    """A sample of one question and its reply.
+
+    Args:
+        image: (H, W, 3) what the question is about; None = nothing is shown.
+        answer: the bare answer, where the reply is words alone.
+    """
+    images = () if image is None else (image,)
+    return Sample(
+        conversation=(
+            Message(role="user", text=text, images=images, prompts=prompts),
+            Message(role="assistant", text=reply),
+        ),
+        image=image,
+        targets=targets,
+        task=task,
+        answer=answer,
+    )
 
 
 def numbers(rng: Random) -> np.random.Generator:
