@@ -32,8 +32,8 @@ def shapes(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this part: routing, boxes, masks, grounding, foreign, keypoints, vqa, captions, "
-            "interactive, generation or edits; may repeat. By default all that the model has decoders for "
+            help="Only this part: routing, wordings, boxes, masks, grounding, foreign, keypoints, vqa, "
+            "captions, interactive, generation or edits; may repeat. By default all that the model has decoders for "
             "but vqa and captions."
         ),
     ] = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from superlink.agents.asking import Question
@@ -25,8 +26,9 @@ from superlink.workflows.eval.report import EvalReport, Metric
 from superlink.workflows.eval.routing import routing
 from superlink.workflows.eval.scenes import Asked
 from superlink.workflows.eval.tasks import TASKS, measured
+from superlink.workflows.eval.wordings import SpokenSamples, wordings
 
-FINDING = ("routing", "boxes", "masks", "grounding", "foreign")
+FINDING = ("routing", "wordings", "boxes", "masks", "grounding", "foreign")
 PARTS = (*FINDING, *TASKS)
 Kind = TypeVar("Kind", Boxes, Masks)
 
@@ -47,7 +49,7 @@ def evaluate(
     Args:
         answer: what is evaluated; `answering.answers_of(system)`.
         model: its name, for the report.
-        count: questions of each part; routing gets twice as many.
+        count: questions of each part; routing gets twice as many, wordings four times.
         seed: other seeds ask other questions about other scenes.
         parts: what to measure, of `PARTS`.
         samples: what parts of `TASKS` ask, by part; by default `HeldoutSamples`.
@@ -79,6 +81,8 @@ def evaluate(
 
 def questions_of(part: str, count: int) -> int:
     """How many questions a part asks at most."""
+    if part == "wordings":
+        return min(4 * count, len(wordings()))
     return 2 * count if part == "routing" else count
 
 
@@ -89,6 +93,12 @@ def _teller(progress: Callable[[str, int], None], part: str) -> Progress:
 def _routing(answer: Answer, count: int, seed: int, batch: int, progress: Progress | None) -> list[Metric]:
     samples = ShapesSamples(questions_of("routing", count), seed=FIRST_STREAM + seed, split="heldout")
     return routing(answer, samples, batch=batch, progress=progress)
+
+
+def _wordings(answer: Answer, count: int, seed: int, batch: int, progress: Progress | None) -> list[Metric]:
+    samples = SpokenSamples(questions_of("wordings", count), seed=seed)
+    found = routing(answer, samples, batch=batch, progress=progress)
+    return [replace(metric, group="wordings") for metric in found if not metric.name.startswith("exact, ")]
 
 
 def _boxes(answer: Answer, count: int, seed: int, batch: int, progress: Progress | None) -> list[Metric]:
@@ -175,6 +185,7 @@ def _masks_of(turn: Turn) -> Masks:
 
 _MEASURES: dict[str, Callable[[Answer, int, int, int, Progress | None], list[Metric]]] = {
     "routing": _routing,
+    "wordings": _wordings,
     "boxes": _boxes,
     "masks": _masks,
     "grounding": _grounding,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -204,18 +202,6 @@ def test_plain_answers_come_from_the_chat_file() -> None:
         sample = TextSamples(300, mix=mix, seed=4)[index]
         if sample.task == "chat":
             assert sample.conversation[-1].text in known
-
-
-def test_wordings_for_measuring_are_well_formed_and_no_texts_for_training() -> None:
-    path = Path(__file__).parents[2] / "fixtures" / "wordings.jsonl"
-    wordings = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert len({wording["text"] for wording in wordings}) == len(wordings) >= 150
-    for wording in wordings:
-        assert all(token in TOKENS and phrase == phrase.lower() for token, phrase in wording["expected"])
-    samples = TextSamples(3000)
-    texts = {samples[k].conversation[0].text.lower() for k in range(3000)}
-    # Single greetings and bare nouns are nobody's invention.
-    assert not {w["text"].lower() for w in wordings if len(w["text"].split()) > 3} & texts
 
 
 def test_class_samples_ask_for_every_shape_and_colour_and_know_all_objects() -> None:

@@ -15,6 +15,7 @@ from superlink.workflows.data.shapes_samples import ShapesSamples
 from superlink.workflows.eval import scenes
 from superlink.workflows.eval.routing import is_right
 from superlink.workflows.eval.shapes import FINDING, evaluate
+from superlink.workflows.eval.wordings import SpokenSamples
 
 COUNT, SEED = 12, 3
 Key = tuple[str, str]
@@ -33,7 +34,9 @@ def truths() -> dict[Key, Artifact]:
 @pytest.fixture(scope="module")
 def replies() -> dict[str, str]:
     samples = ShapesSamples(2 * COUNT, seed=1_000_003 + SEED, split="heldout")
-    return {sample.conversation[-2].text: sample.conversation[-1].text for sample in iterate(samples)}
+    spoken = SpokenSamples(4 * COUNT, seed=SEED)
+    every = [*iterate(samples), *iterate(spoken)]
+    return {sample.conversation[-2].text: sample.conversation[-1].text for sample in every}
 
 
 def oracle(
@@ -78,7 +81,7 @@ def test_right_boxes_under_wrong_names_score_zero(
     def misnamed(artifact: Boxes | Masks) -> Boxes | Masks:
         return replace(artifact, names=tuple(f"{name}s" for name in artifact.names))
 
-    report = evaluate(oracle(truths, replies, misnamed), count=COUNT, seed=SEED, parts=FINDING[1:])
+    report = evaluate(oracle(truths, replies, misnamed), count=COUNT, seed=SEED, parts=FINDING[2:])
     assert {metric.value for metric in report.metrics} == {0}
 
 

@@ -1,0 +1,47 @@
+"""Sentences written as people speak, by people who had not seen the templates; none is ever trained on.
+
+Held-out templates are of the same hands as those of training. These are not, so they are closer to
+what a stranger types.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+
+from superlink.workflows.data.instructions.answers import NOTHING, Routed, answer
+from superlink.workflows.data.samples import Sample
+from superlink.workflows.data.scene_tasks.world import one_round
+from superlink.workflows.eval.scenes import scene_of
+
+
+@cache
+def wordings() -> tuple[tuple[str, tuple[Routed, ...]], ...]:
+    """Every sentence with the (token, phrase) pairs that it asks for; none where it asks for nothing."""
+    text = files("superlink.workflows.eval").joinpath("wordings.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    return tuple(
+        (line["text"], tuple((token, phrase) for token, phrase in line["expected"])) for line in lines
+    )
+
+
+class SpokenSamples:
+    """The sentences, each about a held-out scene; other seeds give other scenes."""
+
+    def __init__(self, length: int, *, seed: int = 0) -> None:
+        self._length = min(length, len(wordings()))
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < self._length:
+            raise IndexError(f"sample {index} of {self._length}")
+        # Few of them are as mixed as all of them: the file goes from one kind to the next.
+        text, routed = wordings()[index * len(wordings()) // self._length]
+        image = scene_of(index, self._seed).image()
+        sample = one_round(text, answer(routed) if routed else NOTHING, image, task="spoken")
+        return replace(sample, source=f"spoken:{self._seed}:{index}")
