@@ -119,7 +119,7 @@ def shapes_tiny() -> TrainConfig:
                 floor=0.02, global_batch=32,
             ),
             Stage(
-                name="long", steps=4500, mixture=(pictures(224), glances(224, 2.0), words(3.0)), lr=3e-4,
+                name="long", steps=4300, mixture=(pictures(224), glances(224, 2.0), words(3.0)), lr=3e-4,
                 warmup=50, floor=0.02, global_batch=48, micro_batch=12,
             ),
         ),
