@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from superlink.workflows.train.collective import Collective, average_gradients
 from superlink.workflows.train.config import Stage, TrainConfig
 from superlink.workflows.train.data import Mixture, StepBatches, batches
 from superlink.workflows.train.lora import add_adapters, merge_adapters
-from superlink.workflows.train.metrics import MetricsWriter, Stopwatch
+from superlink.workflows.train.metrics import MetricsWriter, StepLog, Stopwatch
 from superlink.workflows.train.module import JointBatch, JointModule
 from superlink.workflows.train.optimizer import build_optimizer, set_lr, set_trainable, stage_lr
 from superlink.workflows.train.validation import validation_losses
@@ -290,48 +289,6 @@ class TrainLoop:
             f"step {self.step}: the gradient's norm is {norm}; losses of this worker that are not finite: "
             f"{', '.join(bad) or 'none'}; samples {', '.join(sources)}; try a lower learning rate"
         )
-
-
-class StepLog:
-    """Sums of loss terms between two records."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = ("total", *names)
-        self._reset()
-
-    def _reset(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.present = dict.fromkeys(self.names, 0)
-        self.norm, self.samples, self.steps = 0.0, 0, 0
-
-    def add(
-        self, losses: Mapping[str, Tensor], norm: float, *, samples: int, active: Mapping[str, float]
-    ) -> None:
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        for name in self.names:  # the same on every worker, unlike `losses`
-            self.present[name] += name == "total" or name.partition("/")[0] in active
-        self.norm += norm
-        self.samples += samples
-        self.steps += 1
-
-    def take(self, collective: Collective, device: torch.device) -> dict[str, Any]:
-        """Means over steps that had the term and over workers; starts again from nothing."""
-        sums = torch.tensor([float(self.sums.get(name, 0.0)) for name in self.names], device=device)
-        collective.sum(sums)
-        losses = {
-            name: value / collective.world / self.present[name]
-            for name, value in zip(self.names, sums.tolist(), strict=True)
-            if self.present[name]
-        }
-        taken = {
-            "losses": losses,
-            "grad_norm": self.norm / max(self.steps, 1),
-            "samples": self.samples,
-            "steps": self.steps,
-        }
-        self._reset()
-        return taken
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

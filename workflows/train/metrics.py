@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
+
+from superlink.workflows.train.collective import Collective
 
 FILE_NAME = "metrics.jsonl"
 
@@ -80,3 +85,45 @@ def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _numbers(value, f"{prefix}{name}/")
         elif isinstance(value, int | float):
             yield f"{prefix}{name}", float(value)
+
+
+class StepLog:
+    """Sums of loss terms between two records."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = ("total", *names)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.present = dict.fromkeys(self.names, 0)
+        self.norm, self.samples, self.steps = 0.0, 0, 0
+
+    def add(
+        self, losses: Mapping[str, Tensor], norm: float, *, samples: int, active: Mapping[str, float]
+    ) -> None:
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        for name in self.names:  # the same on every worker, unlike `losses`
+            self.present[name] += name == "total" or name.partition("/")[0] in active
+        self.norm += norm
+        self.samples += samples
+        self.steps += 1
+
+    def take(self, collective: Collective, device: torch.device) -> dict[str, Any]:
+        """Means over steps that had the term and over workers; starts again from nothing."""
+        sums = torch.tensor([float(self.sums.get(name, 0.0)) for name in self.names], device=device)
+        collective.sum(sums)
+        losses = {
+            name: value / collective.world / self.present[name]
+            for name, value in zip(self.names, sums.tolist(), strict=True)
+            if self.present[name]
+        }
+        taken = {
+            "losses": losses,
+            "grad_norm": self.norm / max(self.steps, 1),
+            "samples": self.samples,
+            "steps": self.steps,
+        }
+        self._reset()
+        return taken
