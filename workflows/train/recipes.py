@@ -55,12 +55,12 @@ GLANCING = ShapesMix(
     partial=0.08,
     chat=0.17,
     region=0.05,
-    dialogue=0.13,
+    dialogue=0.18,
     open_share=0.2,
 )
 
 # Long dialogues are few: a step costs as much as its longest rows.
-SPEAKING = ShapesMix(mixed=0.13, nothing=0.09, partial=0.11, chat=0.22, dialogue=0.08, open_share=0.1)
+SPEAKING = ShapesMix(mixed=0.13, nothing=0.09, partial=0.11, chat=0.22, dialogue=0.1, open_share=0.1)
 
 
 def shapes_tiny() -> TrainConfig:
