@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import statistics
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 TASKS = ("find", "segment", "pose", "generate", "edit", "caption")
 TARGETS = {"cold_seconds": 8.0, "cold_peak_mb": 2000.0, "warm_seconds_of_generate": 6.0}
-STAR = ((150, 130), (158, 152), (182, 152), (163, 166), (170, 190), (150, 176), (130, 190), (137, 166), (118, 152), (142, 152))  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -102,10 +102,14 @@ def draw_scene(number: int = 0) -> Image.Image:
     draw.ellipse((20 + number % 20, 30, 80 + number % 20, 90), fill="red")
     draw.ellipse((10, 110 + number // 20, 50, 150 + number // 20), fill="red")
     draw.rectangle((130, 20, 180, 70), fill="blue")
-    draw.polygon(STAR, fill="yellow")
+    corners = [(math.pi * k / 5, (36, 14)[k % 2]) for k in range(10)]
+    draw.polygon(
+        [(160 + radius * math.sin(turn), 160 - radius * math.cos(turn)) for turn, radius in corners],
+        fill="yellow",
+    )
     draw.ellipse((82, 110, 102, 130), fill="black")
-    for bone in ((92, 130, 92, 170), (92, 140, 72, 160), (92, 140, 112, 160), (92, 170, 78, 205), (92, 170, 106, 205)):  # fmt: skip
-        draw.line(bone, fill="black", width=6)
+    for limbs in ((92, 130, 92, 170), (72, 160, 92, 140, 112, 160), (78, 205, 92, 170, 106, 205)):
+        draw.line(limbs, fill="black", width=6)
     return scene
 
 
@@ -139,9 +143,7 @@ def process(command: Sequence[str], runs: int) -> tuple[dict[str, Any], str]:
     return measured, printed
 
 
-def cold(
-    model: str, task: Task, picture: Path, forced: Sequence[int] | None, runs: int
-) -> dict[str, Any]:
+def cold(model: str, task: Task, picture: Path, forced: Sequence[int] | None, runs: int) -> dict[str, Any]:
     """An ask in processes of its own, and what came of it."""
     if forced is None:
         about = [str(picture)] if task.picture else ["--no-image"]

@@ -1,4 +1,4 @@
-"""`superlink ask` for one question, in which the router writes a given reply: a process of `benchmarks/ask.py`.
+"""One `superlink ask` in which the router writes a given reply: a process of `benchmarks/ask.py`.
 
     python benchmarks/forced_ask.py INSTRUCTION --ids 7,8,9 [--image scene.png] [--model FOLDER]
 

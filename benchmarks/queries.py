@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -103,6 +104,11 @@ def write(
     return [replies[row] for row in range(len(asked))], seconds
 
 
+def seconds_of(router: Router, tokenizer: RouterTokenizer, asked: Sequence[Request]) -> Seconds:
+    """How long all steps after the prompts take."""
+    return write(router, tokenizer, asked)[1]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="tiny", help="name of an embedded model, or a model folder")
@@ -123,8 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             one_by_one = requests(spoken(tokenizer, given.queries), batch)
             together, apart = medians(
                 [
-                    lambda asked=one_step: write(router, tokenizer, asked)[1],
-                    lambda asked=one_by_one: write(router, tokenizer, asked)[1],
+                    partial(seconds_of, router, tokenizer, one_step),
+                    partial(seconds_of, router, tokenizer, one_by_one),
                 ],
                 given.repeats,
             )

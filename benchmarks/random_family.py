@@ -64,9 +64,7 @@ def write(folder: Path, *, router: Path | str = "tiny", seed: int = 0) -> None:
 
 
 def _guessing(config: GroundingDinoConfig) -> GroundingDinoConfig:
-    return replace(
-        config, threshold=0.0, grounding_threshold=0.0, max_detections=GUESSES, merge_iou=None
-    )
+    return replace(config, threshold=0.0, grounding_threshold=0.0, max_detections=GUESSES, merge_iou=None)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
