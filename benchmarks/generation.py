@@ -1,6 +1,6 @@
 """Throughput of 8 different prompts in one batch against 8 calls of one. Prints one JSON object.
 
-    python benchmarks/generation.py [--model tiny|FOLDER] [--tokens 32] [--repeats 7]
+    python -m benchmarks.generation [--model tiny|FOLDER] [--tokens 32] [--repeats 7]
 
 Every answer is forced to be of the same kind (words and two link groups, at other places in every
 row), so all runs do the same work whatever the weights.
@@ -10,18 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import subprocess
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-import transformers
 
+from benchmarks.report import medians, surroundings, timed
 from superlink.agents.embedded import model_folder
 from superlink.agents.model_folder import load_model
 from superlink.router.generation import GenerateOptions, Request, generate
@@ -57,57 +51,37 @@ def requests(router: Router, tokenizer: RouterTokenizer, tokens: int) -> list[Re
     return found
 
 
-def medians(runs: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Median wall seconds of each run, taken in turns so that other load falls on all alike."""
-    for run in runs:
-        run()
-    times: list[list[float]] = [[] for _ in runs]
-    for _ in range(repeats):
-        for run, found in zip(runs, times, strict=True):
-            start = time.perf_counter()
-            run()
-            found.append(time.perf_counter() - start)
-    return [statistics.median(found) for found in times]
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="tiny", help="name of an embedded model, or a model folder")
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cpu")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     model = load_model(model_folder(given.model), device=given.device)
     router, tokenizer = model.router, model.tokenizer
     asked = requests(router, tokenizer, given.tokens)
     together, apart = medians(
         [
-            lambda: generate(router, tokenizer, asked),
-            lambda: [generate(router, tokenizer, [one]) for one in asked],
+            timed(lambda: generate(router, tokenizer, asked)),
+            timed(lambda: [generate(router, tokenizer, [one]) for one in asked]),
         ],
         given.repeats,
-    )
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
     )
     result = {
         "benchmark": "generation",
         "model": given.model,
         "prompts": len(asked),
         "tokens_each": given.tokens,
-        "one_batch_seconds": round(together, 4),
-        "one_by_one_seconds": round(apart, 4),
-        "tokens_per_second": round(len(asked) * given.tokens / together, 1),
-        "speedup": round(apart / together, 2),
+        "one_batch_seconds": round(together.wall, 4),
+        "one_by_one_seconds": round(apart.wall, 4),
+        "tokens_per_second": round(len(asked) * given.tokens / together.wall, 1),
+        "speedup": round(apart.wall / together.wall, 2),
+        "cpu_speedup": round(apart.cpu / together.cpu, 2),
         "target_speedup": 4.0,
         "device": given.device,
         "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "commit": commit.stdout.strip(),
+        **surroundings(),
     }
     print(json.dumps(result))
 
