@@ -1,14 +1,14 @@
 """How long a user waits, and how much memory it takes: import, help, and an ask of every task. Prints one
 JSON object.
 
-    python -m benchmarks.ask [--model tiny|FOLDER] [--task all|find|...] [--forced] [--runs 5] [--threads 2]
+    python benchmarks/ask.py [--model tiny|FOLDER] [--task all|find|...] [--forced] [--runs 5] [--threads 2]
 
 A cold ask is a process of its own until its end, a little after its JSON; a warm one is `System.ask` in a
 process that has asked before. Tasks that the model has no route for are left out.
 
 A router that was not taught a task does not write its routing token, and nothing is measured then: see
 `as_expected`. With --forced it writes the reply of a trained one, whatever the weights. Everything else is
-as in an ask. `python -m benchmarks.random_family FOLDER` makes a model of all tasks without any training.
+as in an ask. `python benchmarks/random_family.py FOLDER` makes a model of all tasks without any training.
 
 Wall times depend on what else the machine does; CPU seconds (user + system) depend on it less.
 """
@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # when it is run by its path
 
 from benchmarks.report import Stopwatch, surroundings
 

@@ -1,6 +1,6 @@
 """Throughput of 8 different prompts in one batch against 8 calls of one. Prints one JSON object.
 
-    python -m benchmarks.generation [--model tiny|FOLDER] [--tokens 32] [--repeats 7]
+    python benchmarks/generation.py [--model tiny|FOLDER] [--tokens 32] [--repeats 7]
 
 Every answer is forced to be of the same kind (words and two link groups, at other places in every
 row), so all runs do the same work whatever the weights.
@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # when it is run by its path
 
 from benchmarks.report import medians, surroundings, timed
 from superlink.agents.embedded import model_folder

@@ -1,6 +1,6 @@
 """A routing token and its queries in one step against as many words one by one. Prints one JSON object.
 
-    python -m benchmarks.queries [--model tiny|FOLDER] [--queries 64] [--threads 1 2] [--batch 1 4]
+    python benchmarks/queries.py [--model tiny|FOLDER] [--queries 64] [--threads 1 2] [--batch 1 4]
 
 Both are written by the same router with the generation loop that serves: after the same prompts, each with a
 picture, one reply is a routing token alone, whose queries the loop appends, and the other is ordinary
@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # when it is run by its path
 
 from benchmarks.generation import PROMPTS
 from benchmarks.report import Seconds, Stopwatch, medians, surroundings

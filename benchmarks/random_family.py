@@ -1,8 +1,8 @@
 """Writes a model folder of the embedded router's size with every decoder at tiny size and random weights.
 
-    python -m benchmarks.random_family FOLDER
+    python benchmarks/random_family.py FOLDER
 
-For measuring time and memory before anything is trained: `python -m benchmarks.ask --model FOLDER --forced`.
+For measuring time and memory before anything is trained: `python benchmarks/ask.py --model FOLDER --forced`.
 Decoders serve their best guesses, however poor they are, so that those that build on them have work to do.
 """
 
