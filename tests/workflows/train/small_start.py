@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from superlink.agents.engine import Engine
 from superlink.agents.model_folder import Model, save_model
+from superlink.decoders.contract import Call, Outcome
 from superlink.decoders.grounding_dino import GroundingDinoConfig
 from superlink.router.model import Router
+from superlink.router.requests import Event, Request
 from superlink.router.tokenizer import END, RouterTokenizer, answer_markup
 from superlink.workflows.data.shapes_samples import corpus
 from superlink.workflows.train.recipes import smoke_detector
@@ -61,3 +66,23 @@ def start_folder(folder: Path) -> Path:
 def forced(text: str) -> tuple[int, ...]:
     """The ids of a reply; random weights never write a sensible one."""
     return (*words().encode(text, markup=answer_markup()), words().id_of(END))
+
+
+class Saying:
+    """An engine whose router writes the given replies, one after the other; its decoders are the model's."""
+
+    def __init__(self, engine: Engine, replies: Sequence[str]) -> None:
+        self.engine, self.replies = engine, list(replies)
+        self.decoders = engine.decoders
+
+    def stream(self, requests: Sequence[Request]) -> Generator[Event, None, None]:
+        ids = forced(self.replies.pop(0))
+        yield from self.engine.stream(
+            [replace(one, options=replace(one.options, forced=ids)) for one in requests]
+        )
+
+    def submit(self, decoder: str, calls: Sequence[Call]) -> Future[list[Outcome]]:
+        return self.engine.submit(decoder, calls)
+
+    def close(self) -> None:
+        self.engine.close()
