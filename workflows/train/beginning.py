@@ -21,7 +21,7 @@ def begin_as(module: nn.Module, pairs: Mapping[str, str]) -> set[str]:
 
     Args:
         module: holds both.
-        pairs: name of a part -> name of the part that it begins as, such as
+        pairs: name of a part or a parameter -> name of the one that it begins as, such as
             "decoders.instruct_pix2pix.unet" -> "decoders.stable_diffusion.unet".
 
     Returns:
@@ -46,7 +46,7 @@ def alike(module: nn.Module, pairs: Mapping[str, str]) -> dict[str, tuple[Tensor
     state = module.state_dict()
     found: dict[str, tuple[Tensor, Tensor]] = {}
     for part, other in pairs.items():
-        names = [name for name in state if name.startswith(f"{part}.")]
+        names = [name for name in state if name == part or name.startswith(f"{part}.")]
         if not names:
             raise InputError(f"{part!r} cannot begin as {other!r}: there is no part {part!r}")
         for name in names:

@@ -39,7 +39,9 @@ app = typer.Typer(
 
 @app.command(RECIPE, short_help="shapes-tiny, shapes-family, or either's smoke run; see `train list`.")
 def train_command(
-    recipe: Annotated[str, typer.Argument(help="What to train: shapes-tiny, shapes-family; see `train list`.")],
+    recipe: Annotated[
+        str, typer.Argument(help="What to train: shapes-tiny, shapes-family; see `train list`.")
+    ],
     start: Annotated[
         str | None,
         typer.Option(
@@ -68,9 +70,7 @@ def train_command(
     Stop with Ctrl-C: the step in progress is finished and saved. The same command goes on from there,
     with exactly the result of a run that was never stopped.
     """
-    config = _config(
-        recipe, start=start, workers=workers, steps=steps, seed=seed, prefetch=prefetch, gpu=gpu
-    )
+    config = _config(recipe, start=start, workers=workers, steps=steps, seed=seed, prefetch=prefetch, gpu=gpu)
     start_run(config, out or Path("runs") / recipe, local=local, resume=resume)
 
 

@@ -77,9 +77,7 @@ def test_a_part_begins_with_its_stage_as_the_other_is_then(tmp_path: Path) -> No
     assert loop.run()
     assert not torch.equal(counter.get_parameter("see.weight"), before)
     for name in ("see.weight", "see.bias", "box.weight", "box.bias"):
-        torch.testing.assert_close(
-            painter.get_parameter(name), counter.get_parameter(name), rtol=0, atol=0
-        )
+        torch.testing.assert_close(painter.get_parameter(name), counter.get_parameter(name), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("stop", [3, 4])

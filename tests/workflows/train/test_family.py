@@ -120,7 +120,9 @@ def test_each_stage_teaches_what_it_is_for(run: Path) -> None:
         "edits": {"language", "instruct_pix2pix"},
         "together": taught["together"],
     }
-    assert [line["step"] for line in lines] == list(range(1, 2 * len(shapes_family_smoke(run / "model").stages) + 1))
+    assert [line["step"] for line in lines] == list(
+        range(1, 2 * len(shapes_family_smoke(run / "model").stages) + 1)
+    )
 
 
 def sample_of(task: str) -> Sample:
@@ -167,7 +169,9 @@ def phrases(artifact: Artifact) -> tuple[str, ...]:
 
 
 def test_the_family_grows_from_a_model_that_detects(tmp_path: Path, start: Path) -> None:
-    model = replace(build_model(), decoders=(), router=Router(replace(build_model().router.config, tokens=())))
+    model = replace(
+        build_model(), decoders=(), router=Router(replace(build_model().router.config, tokens=()))
+    )
     from superlink.agents.model_folder import save_model
 
     save_model(tmp_path, model)
@@ -181,7 +185,10 @@ def test_the_family_grows_from_a_model_that_detects(tmp_path: Path, start: Path)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (["shapes-tiny", "--start", "tiny"], "'shapes-tiny' starts from nothing; --start is for shapes-family"),
+        (
+            ["shapes-tiny", "--start", "tiny"],
+            "'shapes-tiny' starts from nothing; --start is for shapes-family",
+        ),
         (["shapes-family", "--start", "nowhere"], "unknown model 'nowhere'"),
     ],
 )

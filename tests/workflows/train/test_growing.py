@@ -36,7 +36,9 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def grown(start: Path, decoders: tuple[DecoderConfig, ...] = FAMILY, **changes: Any) -> GrownSystem:
-    return GrownSystem(folder=start, decoders=decoders, **{"name": "family", "autoencoders": "one", **changes})
+    return GrownSystem(
+        folder=start, decoders=decoders, **{"name": "family", "autoencoders": "one", **changes}
+    )
 
 
 def boxes(model: Model) -> list[Boxes]:
@@ -44,7 +46,8 @@ def boxes(model: Model) -> list[Boxes]:
     system = System(LocalEngine(model), name=model.name, options=options)
     with system:
         turns = system.ask(
-            ["Find the red circles and the star."] * 2, image=[Scene.generate(seed).image() for seed in (1, 2)]
+            ["Find the red circles and the star."] * 2,
+            image=[Scene.generate(seed).image() for seed in (1, 2)],
         )
     return [one for turn in turns for one in turn.artifacts if isinstance(one, Boxes)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from superlink.workflows.data.scene_tasks import SCENE_TASKS
@@ -105,6 +106,7 @@ SPEAKING_ALL = ShapesMix(
     compose=0.1,
     elsewhere=tuple(SCENE_TASKS),
 )
+PAINTING = replace(ShapesMix.only("generate"), edit=1.0)
 
 
 def words(weight: float = 1.0, *, mix: ShapesMix | None = None) -> Source:
@@ -133,11 +135,11 @@ def classes(side: int, *, least: float = 0.085) -> Source:
     return Source(name=f"classes-{side}", open=partial(ClassSamples, ENDLESS, scenes=scenes))
 
 
-def held_out(side: int, *, mix: ShapesMix | None = None) -> Source:
+def held_out(side: int, weight: float = 1.0, *, mix: ShapesMix | None = None) -> Source:
     """Scenes and wordings that no training source draws."""
     scenes = SceneConfig(height=side, width=side)
     opened = partial(ShapesSamples, 100_000, split="heldout", mix=mix, scenes=scenes)
-    return Source(name="held-out", open=opened)
+    return Source(name="held-out", open=opened, weight=weight)
 
 
 def tasks(side: int, weight: float = 1.0, *, mix: ShapesMix, name: str, least: float = 0.085) -> Source:
