@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from superlink.agents.model_folder import Model, load_model
+from superlink.agents.model_folder import load_model
 from superlink.decoders.contract import Decoder, DecoderConfig
 from superlink.decoders.diffusion import DiffusionConfig
 from superlink.router.checkpoint import Precision
@@ -50,7 +50,7 @@ class GrownSystem:
             painters = [one.config.name for one in own.values() if isinstance(one.config, DiffusionConfig)]
             if painters:
                 raise InputError(
-                    f"{model.name!r} has {', '.join(painters)} already, with an autoencoder that has learned; "
+                    f"{model.name!r} has {', '.join(painters)} already, whose autoencoder has learned; "
                     f"only fresh painters begin with autoencoders={self.autoencoders!r}"
                 )
             begin_autoencoders(decoders, shared=self.autoencoders == "one")

@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 import superlink
-from superlink.agents.model_folder import read_outline
+from superlink.agents.model_folder import read_outline, save_model
 from superlink.agents.system import System
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Picture
@@ -31,8 +31,7 @@ from superlink.workflows.train.loop import TrainLoop
 from superlink.workflows.train.metrics import read_lines
 from superlink.workflows.train.recipes import shapes_family, shapes_family_smoke
 from superlink.workflows.train.recipes.sources import GLANCING_ALL, SEEING_ALL, SPEAKING_ALL, paintings
-from tests.agents.tiny_model import build_model
-from tests.workflows.train.small_start import Saying, start_folder
+from tests.workflows.train.small_start import Saying, start_folder, start_model
 
 FAMILY_BYTES = 60_000_000
 HALF = 2  # bytes of a weight in 16 bits
@@ -169,13 +168,10 @@ def phrases(artifact: Artifact) -> tuple[str, ...]:
 
 
 def test_the_family_grows_from_a_model_that_detects(tmp_path: Path, start: Path) -> None:
-    model = replace(
-        build_model(), decoders=(), router=Router(replace(build_model().router.config, tokens=()))
-    )
-    from superlink.agents.model_folder import save_model
-
-    save_model(tmp_path, model)
-    with pytest.raises(InputError, match="grows from a model with a Grounding DINO; .* has no decoder"):
+    model = start_model()
+    blind = Router(replace(model.router.config, tokens=()))
+    save_model(tmp_path, replace(model, router=blind, decoders=()))
+    with pytest.raises(InputError, match=r"grows from a model with a Grounding DINO; .* has no decoder"):
         shapes_family(tmp_path)
     system = shapes_family(start).system
     assert isinstance(system, GrownSystem)

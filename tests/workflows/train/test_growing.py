@@ -14,10 +14,11 @@ from superlink.agents.local import LocalEngine
 from superlink.agents.model_folder import Model, load_model
 from superlink.agents.system import System
 from superlink.decoders.artifacts import Boxes
-from superlink.decoders.contract import DecoderConfig
+from superlink.decoders.contract import Call, DecoderConfig
 from superlink.decoders.diffusion.decoder import DiffusionDecoder
 from superlink.decoders.unipose.config import pose_routes
 from superlink.router.errors import InputError, ModelError
+from superlink.router.links import LinkBatch, SuperLink
 from superlink.router.requests import GenerateOptions
 from superlink.workflows.data.shapes import Scene
 from superlink.workflows.train.beginning import begin_as
@@ -93,9 +94,6 @@ def test_fresh_painters_share_one_autoencoder_that_has_yet_to_learn(start: Path)
 
 def test_keypoints_begin_as_a_detector_that_finds_the_same(start: Path) -> None:
     """The box layer that both have, on the same picture and the same links."""
-    from superlink.decoders.contract import Call
-    from superlink.router.links import LinkBatch, SuperLink
-
     module = grown(start).build().eval()
     begin_as(module, AS_DETECTOR)
     finder, poser = module.decoder("grounding_dino"), module.decoder("unipose")

@@ -112,7 +112,7 @@ def _router_stages() -> tuple[Stage, ...]:
 def _perception_stages() -> tuple[Stage, ...]:
     """Segment Anything on what a person points out, which needs no detector; then keypoints.
 
-    UniPose begins as the detector, so its backbone needs no lesson of its own, and learns small pictures first.
+    UniPose begins as the detector, so its backbone needs no lesson of its own; it sees small pictures first.
     """
     pointed, people = ShapesMix.only("interactive"), ShapesMix.only("pose")
     pose = ("decoders.unipose.*", "router.queries.pose.*")
