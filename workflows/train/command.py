@@ -37,7 +37,11 @@ app = typer.Typer(
 )
 
 
-@app.command(RECIPE, short_help="shapes-tiny, shapes-family, or either's smoke run; see `train list`.")
+@app.command(
+    RECIPE,
+    short_help="shapes-tiny (from nothing), shapes-family (all decoders), or a minute: "
+    "shapes-smoke, shapes-family-smoke.",
+)
 def train_command(
     recipe: Annotated[
         str, typer.Argument(help="What to train: shapes-tiny, shapes-family; see `train list`.")

@@ -21,6 +21,8 @@ from superlink.workflows.data.shapes_samples import corpus
 from superlink.workflows.train.recipes import smoke_detector
 from tests.agents.tiny_model import router_config
 
+TINY = Path(__file__).parents[3] / "superlink" / "weights" / "tiny"  # the embedded model
+
 
 @cache
 def words() -> RouterTokenizer:

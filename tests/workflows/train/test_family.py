@@ -31,7 +31,7 @@ from superlink.workflows.train.loop import TrainLoop
 from superlink.workflows.train.metrics import read_lines
 from superlink.workflows.train.recipes import shapes_family, shapes_family_smoke
 from superlink.workflows.train.recipes.sources import GLANCING_ALL, SEEING_ALL, SPEAKING_ALL, paintings
-from tests.workflows.train.small_start import Saying, start_folder, start_model
+from tests.workflows.train.small_start import TINY, Saying, start_folder, start_model
 
 FAMILY_BYTES = 60_000_000
 HALF = 2  # bytes of a weight in 16 bits
@@ -57,7 +57,7 @@ def run(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_family_fits_into_sixty_megabytes_of_small_files() -> None:
-    system = shapes_family().system
+    system = shapes_family(TINY).system
     assert isinstance(system, GrownSystem)
     router = read_outline(system.folder)[0]
     tokens = tuple(route.token for config in system.decoders for route in config.routes)
