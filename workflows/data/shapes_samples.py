@@ -93,6 +93,7 @@ class ShapesSamples:
         scenes: what scenes are drawn from.
         masks: label boxes with masks too, so that every answer teaches the mask branch.
         painted: side of pictures to be made, in pixels.
+        single: pictures to be made show one thing alone.
         targets: False = the router sees the pictures, and there is nothing for decoders to see or learn.
 
     Some tasks look for another scene where that of the index does not offer what they ask for.
@@ -108,6 +109,7 @@ class ShapesSamples:
         scenes: SceneConfig | None = None,
         masks: bool = False,
         painted: int = 128,
+        single: bool = False,
         targets: bool = True,
     ) -> None:
         self._length = length
@@ -117,6 +119,7 @@ class ShapesSamples:
         self._scenes = scenes or SceneConfig()
         self._masks = masks
         self._painted = painted
+        self._single = single
         self._has_targets = targets
 
     def __len__(self) -> int:
@@ -132,6 +135,7 @@ class ShapesSamples:
             config=self._scenes,
             masks=self._masks,
             painted=self._painted,
+            single=self._single,
         )
 
     def __getitem__(self, index: int) -> Sample:

@@ -6,7 +6,7 @@ Its weights wander from step to step; their exponential average makes better pic
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -43,12 +43,18 @@ class RunningAverage:
         get_ema_multi_avg_fn(decay)(list(self._averages.values()), weights, self.updates)
 
     @torch.no_grad()
-    def restart(self, module: nn.Module) -> None:
-        """Forget what was, as if the run began with the weights that the module has now."""
-        self.updates = 0
+    def restart(self, module: nn.Module, names: Collection[str] | None = None) -> None:
+        """Forget what was, as if the run began with the weights that the module has now.
+
+        Args:
+            names: parameters whose averages do so, while the others go on; None = all.
+        """
+        if names is None:
+            self.updates = 0
         current = self._current(module)
         for name, average in self._averages.items():
-            average.copy_(current[name])
+            if names is None or name in names:
+                average.copy_(current[name])
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:

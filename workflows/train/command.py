@@ -37,9 +37,22 @@ app = typer.Typer(
 )
 
 
-@app.command(RECIPE, short_help="shapes-tiny (the embedded model, from nothing) or shapes-smoke (a minute).")
+@app.command(
+    RECIPE,
+    short_help="shapes-tiny (from nothing), shapes-family (all decoders), or a minute: "
+    "shapes-smoke, shapes-family-smoke.",
+)
 def train_command(
-    recipe: Annotated[str, typer.Argument(help="What to train: shapes-tiny, shapes-smoke.")],
+    recipe: Annotated[
+        str, typer.Argument(help="What to train: shapes-tiny, shapes-family; see `train list`.")
+    ],
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--start",
+            help="Model that shapes-family goes on from: an embedded one, or a folder; tiny by default.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the run; runs/RECIPE by default.")
     ] = None,
@@ -61,7 +74,7 @@ def train_command(
     Stop with Ctrl-C: the step in progress is finished and saved. The same command goes on from there,
     with exactly the result of a run that was never stopped.
     """
-    config = _config(recipe, workers=workers, steps=steps, seed=seed, prefetch=prefetch, gpu=gpu)
+    config = _config(recipe, start=start, workers=workers, steps=steps, seed=seed, prefetch=prefetch, gpu=gpu)
     start_run(config, out or Path("runs") / recipe, local=local, resume=resume)
 
 
@@ -71,9 +84,9 @@ def list_command() -> None:
     from superlink.workflows.train.recipes import RECIPES
 
     for name, build in RECIPES.items():
-        typer.echo(f"{name:<16}{(build.__doc__ or '').strip().splitlines()[0]}")
+        typer.echo(f"{name:<20}{(build.__doc__ or '').strip().splitlines()[0]}")
     for name, summary in SUMMARIES.items():
-        typer.echo(f"{name:<16}{summary} Needs --data.")
+        typer.echo(f"{name:<20}{summary} Needs --data.")
 
 
 for _name, _summary in SUMMARIES.items():
@@ -81,14 +94,23 @@ for _name, _summary in SUMMARIES.items():
 
 
 def _config(
-    recipe: str, *, workers: int | None, steps: int | None, seed: int | None, prefetch: int | None, gpu: bool
+    recipe: str,
+    *,
+    start: str | None,
+    workers: int | None,
+    steps: int | None,
+    seed: int | None,
+    prefetch: int | None,
+    gpu: bool,
 ) -> TrainConfig:
     from superlink.router.errors import InputError
-    from superlink.workflows.train.recipes import RECIPES
+    from superlink.workflows.train.recipes import GROWING, RECIPES
 
     if recipe not in RECIPES:
         raise InputError(f"no recipe {recipe!r}; there are {', '.join(RECIPES)}")
-    config = RECIPES[recipe]()
+    if start is not None and recipe not in GROWING:
+        raise InputError(f"{recipe!r} starts from nothing; --start is for {', '.join(GROWING)}")
+    config = RECIPES[recipe]() if start is None else GROWING[recipe](start)
     config = replace(
         config,
         workers=workers or config.workers,

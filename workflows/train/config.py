@@ -87,6 +87,9 @@ class Stage:
     # teach their backbones alone, and no language is learned. "pictures": so for autoencoders of painters,
     # which learn in no other lesson; the latents' scale is right when the stage ends.
     lesson: Lesson = "all"
+    # Parts that begin this stage with the weights that other parts have then, by their names:
+    # {"decoders.instruct_pix2pix.unet": "decoders.stable_diffusion.unet"}; see beginning.py.
+    begins_as: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.mixture:

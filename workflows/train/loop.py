@@ -21,6 +21,7 @@ from superlink.router.errors import InputError, TrainError
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.train import checkpoint
 from superlink.workflows.train.average import RunningAverage
+from superlink.workflows.train.beginning import alike, begin_as
 from superlink.workflows.train.collective import Collective, average_gradients
 from superlink.workflows.train.config import Stage, TrainConfig
 from superlink.workflows.train.data import Mixture, StepBatches, batches
@@ -77,6 +78,8 @@ class TrainLoop:
             else RunningAverage(self.module, config.average.globs, decay=config.average.decay)
         )
         self.module.train()
+        for stage in config.stages:  # a mistake is told now, not when its stage begins
+            alike(self.module, stage.begins_as)
         self.step = 0
         found = checkpoint.checkpoints(folder / CHECKPOINTS) if resume else []
         if found:
@@ -127,6 +130,8 @@ class TrainLoop:
         names = set(set_trainable(self.module, stage.trainable))
         self.trainable = [p for name, p in self.module.named_parameters() if name in names]
         self.module.set_image_side(stage.image_side)
+        if done == 0:
+            self._begin(stage)
         for step, samples in enumerate(self._batches(stage, index, done), start=done):
             stopped = self.train_step(stage, step, samples, stop)
             self.step += 1
@@ -141,6 +146,12 @@ class TrainLoop:
             if stopped and self.step < self.config.steps:
                 return False
         return True
+
+    def _begin(self, stage: Stage) -> None:
+        """Give the stage's parts the weights that they begin with, and their averages the same."""
+        given = begin_as(self.module, stage.begins_as)
+        if self.average is not None and given:
+            self.average.restart(self.module, given)
 
     def _settle(self, stage: Stage, index: int) -> None:
         """Fit the scale of latents to the stage's first pictures, the same ones on every worker."""

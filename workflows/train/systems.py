@@ -17,6 +17,10 @@ from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
 from superlink.workflows.train.module import JointModule, LearnsPictures
 
+# How painters' autoencoders begin: as they are built; or to learn pictures from nothing, each its "own",
+# or all of them "one" under the first painter's name, of which a model folder holds a copy for each.
+Autoencoders = Literal["built", "own", "one"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreshSystem:
@@ -27,9 +31,7 @@ class FreshSystem:
     decoders: tuple[DecoderConfig, ...]
     tokenizer: RouterTokenizer
     dtype: Precision = "fp32"  # of exported weights
-    # How painters' autoencoders begin: as they are built; or to learn pictures from nothing, each its "own",
-    # or all of them "one" under the first painter's name, of which a model folder holds a copy for each.
-    autoencoders: Literal["built", "own", "one"] = "built"
+    autoencoders: Autoencoders = "built"
 
     def build(self) -> JointModule:
         router = Router(self.router)
@@ -44,7 +46,10 @@ class FreshSystem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedSystem:
-    """The weights of a model folder; decoders of `also` are added with random weights."""
+    """The weights of a model folder; decoders of `also` are added with random weights.
+
+    Its router writes their tokens already; one that does not is for `GrownSystem`.
+    """
 
     folder: Path
     also: tuple[DecoderConfig, ...] = ()

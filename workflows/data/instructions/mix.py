@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from random import Random
+from typing import Any
 
 from superlink.router.messages import Conversation, Message
 from superlink.workflows.data.instructions.answers import (
@@ -55,10 +56,14 @@ class ShapesMix:
     interactive: float = 0.0
     follow_up: float = 0.0  # rounds of different tasks about one scene
 
+    # Tasks of `scene_tasks` that the same model learns elsewhere: no reply of this mix refuses them.
+    elsewhere: tuple[str, ...] = ()
+
     @classmethod
     def only(cls, task: str) -> ShapesMix:
         """One task alone, by the name of its weight."""
-        weights = {field.name: 0.0 for field in fields(cls) if field.name != "open_share"}
+        others = ("open_share", "elsewhere")
+        weights: dict[str, Any] = {field.name: 0.0 for field in fields(cls) if field.name not in others}
         return cls(**{**weights, task: 1.0})
 
     @property
@@ -69,7 +74,7 @@ class ShapesMix:
     @property
     def unsaid(self) -> frozenset[str]:
         """Replies of chat that refuse what this mix teaches."""
-        drawn = self.scene_tasks
+        drawn = {*self.scene_tasks, *self.elsewhere}
         refused = {NO_WORDS: _IN_WORDS, NO_PICTURES: _MAKE_PICTURES}
         return frozenset(text for text, tasks in refused.items() if any(name in drawn for name in tasks))
 

@@ -44,7 +44,7 @@ def compound(rng: Random, split: Split, world: World) -> Sample | None:
             routed.append(("[EDIT]", change.name))
             targets.append(Target(token="[EDIT]", artifact=Picture(pixels=world.pixels(change.edit.after))))
         else:
-            made = painting(rng, world.painted)
+            made = painting(rng, world.painted, single=world.single)
             words = made.words
             routed.append(("[GEN]", made.name))
             targets.append(Target(token="[GEN]", artifact=Picture(pixels=world.pixels(made.scene))))

@@ -55,7 +55,7 @@ class Painting:
 
 def generate(rng: Random, split: Split, world: World) -> Sample:
     """A new picture; now and then there is another one on the table, which has no part in it."""
-    made = painting(rng, world.painted)
+    made = painting(rng, world.painted, single=world.single)
     text = worded(rng, "generate", split, None, lambda group, form: made.words)
     image = world.pixels(world.scene) if rng.random() < 0.3 else None
     return one_round(
@@ -68,10 +68,10 @@ def generate(rng: Random, split: Split, world: World) -> Sample:
     )
 
 
-def painting(rng: Random, side: int) -> Painting:
-    """One shape half of the time; else two that are somehow placed, or several of a kind."""
+def painting(rng: Random, side: int, *, single: bool = False) -> Painting:
+    """One shape half of the time, always if `single`; else two that are placed, or several of a kind."""
     kind = rng.random()
-    if kind < 0.5:
+    if kind < 0.5 or single:
         return _one(rng, side)
     return _two(rng, side) if kind < 0.9 else _several(rng, side)
 

@@ -29,6 +29,7 @@ class World:
     config: SceneConfig
     masks: bool = False  # label boxes with masks too
     painted: int = 128  # side of pictures to be made, in pixels
+    single: bool = False  # pictures to be made show one thing alone
     is_drawn: bool = True  # False: blank pixels, where only words matter
 
     @cached_property

@@ -1,0 +1,193 @@
+"""The recipe of the whole family: its size, its stages, and a run of all of them at their smallest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import superlink
+from superlink.agents.model_folder import read_outline, save_model
+from superlink.agents.system import System
+from superlink.agents.turn import Turn
+from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Picture
+from superlink.router.checkpoint import MAX_FILE_BYTES
+from superlink.router.errors import InputError
+from superlink.router.messages import Message
+from superlink.router.model import Router
+from superlink.workflows.data.instructions.answers import NO_PICTURES, NO_WORDS
+from superlink.workflows.data.samples import Sample
+from superlink.workflows.data.scene_tasks import SCENE_TASKS, SPOKEN_TASKS
+from superlink.workflows.data.shapes_samples import ShapesMix, ShapesSamples
+from superlink.workflows.train import loop as training
+from superlink.workflows.train.collective import Alone
+from superlink.workflows.train.command import app
+from superlink.workflows.train.growing import GrownSystem
+from superlink.workflows.train.loop import TrainLoop
+from superlink.workflows.train.metrics import read_lines
+from superlink.workflows.train.recipes import shapes_family, shapes_family_smoke
+from superlink.workflows.train.recipes.sources import GLANCING_ALL, SEEING_ALL, SPEAKING_ALL, paintings
+from tests.workflows.train.small_start import TINY, Saying, start_folder, start_model
+
+FAMILY_BYTES = 60_000_000
+HALF = 2  # bytes of a weight in 16 bits
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return start_folder(tmp_path_factory.mktemp("start"))
+
+
+@pytest.fixture(scope="module")
+def run(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of every stage."""
+    folder = tmp_path_factory.mktemp("run")
+    config = replace(shapes_family_smoke(start), workers=1, tensorboard=False, log_every=1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "SETTLED", 16)
+        assert TrainLoop(config, folder, collective=Alone(), device=torch.device("cpu")).run()
+    torch.set_num_threads(threads)
+    return folder
+
+
+def test_the_family_fits_into_sixty_megabytes_of_small_files() -> None:
+    system = shapes_family(TINY).system
+    assert isinstance(system, GrownSystem)
+    router = read_outline(system.folder)[0]
+    tokens = tuple(route.token for config in system.decoders for route in config.routes)
+    with torch.device("meta"):
+        fresh = Router(replace(router, tokens=tokens))
+        decoders = {config.name: config.build(router.width) for config in system.decoders}
+    sizes = {
+        name: [tensor.numel() for tensor in module.state_dict().values()]
+        for name, module in {"router": fresh, **decoders}.items()
+    }
+    assert HALF * sum(map(sum, sizes.values())) <= FAMILY_BYTES
+    # Files are cut between tensors: none is larger than this, or than its largest tensor.
+    assert HALF * max(map(max, sizes.values())) <= MAX_FILE_BYTES < 16_000_000
+    assert sum(sizes["unipose"]) == pytest.approx(2.65e6, rel=0.05)
+    assert sum(sizes["sam"]) == pytest.approx(1.8e6, rel=0.05)
+    assert [config.name for config in system.decoders] == [
+        "grounding_dino",
+        "sam",
+        "unipose",
+        "stable_diffusion",
+        "instruct_pix2pix",
+    ]
+
+
+def test_no_source_refuses_what_another_one_teaches() -> None:
+    for mix in (SEEING_ALL, GLANCING_ALL, SPEAKING_ALL):
+        assert {NO_WORDS, NO_PICTURES} <= mix.unsaid
+    assert set(GLANCING_ALL.scene_tasks) == set(SCENE_TASKS)
+    assert set(SPEAKING_ALL.scene_tasks) == SPOKEN_TASKS
+    assert ShapesMix().unsaid == ShapesMix(elsewhere=()).unsaid == frozenset()
+
+
+def test_single_pictures_show_one_thing_and_the_others_are_as_before() -> None:
+    single, several = paintings(single=True).open(), paintings().open()
+    before = ShapesSamples(1 << 40, mix=ShapesMix.only("generate"))
+    listings = [single[index].answer or "" for index in range(60)]
+    assert all(listing.startswith(("a ", "an ")) and " and " not in listing for listing in listings)
+    assert any(" and " in str(several[index].answer) for index in range(60))
+    told = [several[index].conversation[-1].text for index in range(30)]
+    assert told == [before[index].conversation[-1].text for index in range(30)]
+
+
+def test_each_stage_teaches_what_it_is_for(run: Path) -> None:
+    lines = [line for line in read_lines(run / "metrics.jsonl") if line["kind"] == "train"]
+    taught: dict[str, set[str]] = {}
+    for line in lines:
+        names = {name.partition("/")[0] for name in line["losses"]} - {"total", "link_words"}
+        taught.setdefault(line["stage"], set()).update(names)
+    painted = {"stable_diffusion.pictures", "instruct_pix2pix.pictures"}
+    assert taught.pop("latents") <= painted
+    assert taught == {
+        "words": {"language"},
+        "answers": {"language"},
+        "masks": {"language", "sam"},
+        "keypoints-128": {"language", "unipose"},
+        "keypoints-224": {"language", "unipose"},
+        "one-thing": {"language", "stable_diffusion"},
+        "paintings": {"language", "stable_diffusion"},
+        "edits": {"language", "instruct_pix2pix"},
+        "together": taught["together"],
+    }
+    assert [line["step"] for line in lines] == list(
+        range(1, 2 * len(shapes_family_smoke(run / "model").stages) + 1)
+    )
+
+
+def sample_of(task: str) -> Sample:
+    """One whose every round has at most one picture, as people show them."""
+    samples = ShapesSamples(200, seed=3, mix=ShapesMix.only(task))
+    rounds = (samples[index] for index in range(200))
+    return next(
+        sample
+        for sample in rounds
+        if all(len(message.images) <= 1 for message in sample.conversation)
+        and (sample.targets or task in ("vqa", "caption", "region_caption", "recognition", "chat"))
+    )
+
+
+def asked(folder: Path, conversation: Sequence[Message]) -> Turn:
+    """The last turn of a session in which the model writes the replies of a conversation."""
+    questions, replies = conversation[::2], conversation[1::2]
+    with superlink.load(folder) as loaded:
+        session = System(Saying(loaded.engine, [reply.text for reply in replies])).session()
+        for one in questions:
+            turn = session.ask(one.text, image=one.images[0] if one.images else None, prompts=one.prompts)
+    return turn
+
+
+TASKS = ("detect", "ground", "segment", "mixed", "partial", "chat", "region", "dialogue", *SCENE_TASKS)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_was_trained_answers_every_kind_of_question(run: Path, task: str) -> None:
+    sample = sample_of(task)
+    turn = asked(run / "model", sample.conversation)
+    assert turn.failures == ()
+    assert turn.text
+    assert [type(one) for one in turn.artifacts] == [type(one.artifact) for one in sample.targets]
+    for one, target in zip(turn.artifacts, sample.targets, strict=True):
+        if not isinstance(one, Picture):
+            assert phrases(one) == phrases(target.artifact)
+
+
+def phrases(artifact: Artifact) -> tuple[str, ...]:
+    assert isinstance(artifact, Boxes | Masks | Keypoints)
+    parts = artifact.keypoint_names if isinstance(artifact, Keypoints) else ()
+    return (*artifact.names, *parts)
+
+
+def test_the_family_grows_from_a_model_that_detects(tmp_path: Path, start: Path) -> None:
+    model = start_model()
+    blind = Router(replace(model.router.config, tokens=()))
+    save_model(tmp_path, replace(model, router=blind, decoders=()))
+    with pytest.raises(InputError, match=r"grows from a model with a Grounding DINO; .* has no decoder"):
+        shapes_family(tmp_path)
+    system = shapes_family(start).system
+    assert isinstance(system, GrownSystem)
+    assert system.folder == start.absolute()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            ["shapes-tiny", "--start", "tiny"],
+            "'shapes-tiny' starts from nothing; --start is for shapes-family",
+        ),
+        (["shapes-family", "--start", "nowhere"], "unknown model 'nowhere'"),
+    ],
+)
+def test_a_start_is_for_recipes_that_have_one(call: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, call)
+    assert message in str(result.exception)

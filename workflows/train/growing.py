@@ -1,0 +1,104 @@
+"""A model folder as the start of a larger system: more decoders, and a router that writes their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from superlink.agents.model_folder import load_model
+from superlink.decoders.contract import Decoder, DecoderConfig
+from superlink.decoders.diffusion import DiffusionConfig
+from superlink.router.checkpoint import Precision
+from superlink.router.errors import InputError, ModelError
+from superlink.router.keymap import load_strictly
+from superlink.router.model import Router
+from superlink.router.tokens import RoutingToken
+from superlink.workflows.train.module import JointModule
+from superlink.workflows.train.systems import Autoencoders, begin_autoencoders, export
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrownSystem:
+    """The weights of a model folder, within a system of more decoders.
+
+    A decoder that the folder has under the same name keeps its weights, all that its configuration here
+    has a place for: a detector may lose its mask branch to another decoder. The others begin with random
+    weights, and so do the query tables of routing tokens that the router did not write before.
+    """
+
+    folder: Path
+    decoders: tuple[DecoderConfig, ...]  # all of them, with the routes that they are to have
+    known: tuple[type[DecoderConfig], ...] = ()  # configuration classes of decoders from elsewhere
+    name: str = ""  # of the exported model; "" = as it was
+    dtype: Precision = "fp32"  # of exported weights
+    autoencoders: Autoencoders = "built"  # of painters, none of which the folder may have then
+
+    def build(self) -> JointModule:
+        """Raises ModelError or InputError where folder and configurations do not go together."""
+        model = load_model(self.folder, decoders=self.known)
+        own = {decoder.config.name: decoder for decoder in model.decoders}
+        lost = sorted(own.keys() - {config.name for config in self.decoders})
+        if lost:
+            raise InputError(f"{model.name!r} has decoders that the larger system lacks: {', '.join(lost)}")
+        width = model.router.config.width
+        decoders = [_with_weights(config.build(width), own.get(config.name)) for config in self.decoders]
+        if self.autoencoders != "built":
+            painters = [one.config.name for one in own.values() if isinstance(one.config, DiffusionConfig)]
+            if painters:
+                raise InputError(
+                    f"{model.name!r} has {', '.join(painters)} already, whose autoencoder has learned; "
+                    f"only fresh painters begin with autoencoders={self.autoencoders!r}"
+                )
+            begin_autoencoders(decoders, shared=self.autoencoders == "one")
+        routes = [route for config in self.decoders for route in config.routes]
+        write_also(model.router, list(dict.fromkeys(route.token for route in routes)))
+        # Whether routes, tokens and words go together is known now, not when the run ends.
+        grown = replace(model, decoders=tuple(decoders))
+        return JointModule(router=grown.router, decoders=grown.decoders, tokenizer=grown.tokenizer)
+
+    def export(self, module: JointModule, folder: Path) -> None:
+        export(module, folder, name=self.name or self.folder.name, dtype=self.dtype)
+
+
+def write_also(router: Router, tokens: Sequence[RoutingToken]) -> None:
+    """Let a router write these routing tokens; query tables that it has stay exactly as they are.
+
+    Args:
+        tokens: all of them, those that it writes already included. They may have another decoder now.
+
+    Raises:
+        ModelError: one that it writes is missing, the vocabulary has no such token, or a table would
+            change its length.
+    """
+    before, after = router.config, replace(router.config, tokens=tuple(tokens))
+    missing = [token.text for token in before.tokens if token.text not in {one.text for one in tokens}]
+    if missing:
+        raise ModelError(
+            f"the router writes {', '.join(missing)}, which nothing in the larger system answers; "
+            f"give a decoder the route"
+        )
+    for table, length in before.tables.items():
+        if after.tables.get(table) != length:
+            raise ModelError(
+                f"the router's table of queries {table!r} has {length} entries, "
+                f"the larger system needs {after.tables.get(table, 0)}"
+            )
+    std = router.language.config.initializer_range
+    for table, length in after.tables.items():
+        if table not in router.queries:
+            fresh = nn.Embedding(length, after.width)
+            nn.init.normal_(fresh.weight, std=std)
+            router.queries[table] = fresh
+    router.config = after
+
+
+def _with_weights(fresh: Decoder[Any, Any], old: Decoder[Any, Any] | None) -> Decoder[Any, Any]:
+    if old is not None:
+        wanted = fresh.state_dict().keys()
+        kept = {name: tensor for name, tensor in old.state_dict().items() if name in wanted}
+        load_strictly(fresh, kept, f"the saved decoder {old.config.name!r}")
+    return fresh

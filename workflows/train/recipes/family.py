@@ -1,0 +1,216 @@
+"""The rest of the family: every other decoder and task, on top of a `tiny` that detects.
+
+One run goes on from a model folder. What is new begins with what is learned already where it can: UniPose
+as the detector, the editor as the painter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from superlink.agents.embedded import model_folder
+from superlink.agents.model_folder import read_outline
+from superlink.decoders.contract import DecoderConfig
+from superlink.decoders.grounding_dino import GroundingDinoConfig
+from superlink.router.errors import InputError
+from superlink.workflows.data.shapes_samples import ShapesMix
+from superlink.workflows.train.config import Average, ParamGroup, Stage, TrainConfig
+from superlink.workflows.train.growing import GrownSystem
+from superlink.workflows.train.recipes.decoders import family_decoders, smoke_decoders
+from superlink.workflows.train.recipes.sources import (
+    GLANCING_ALL,
+    PAINTED,
+    PAINTING,
+    SEEING_ALL,
+    SPEAKING_ALL,
+    edits,
+    glances,
+    held_out,
+    paintings,
+    tasks,
+    words,
+)
+
+PAINTER, EDITOR = "decoders.stable_diffusion", "decoders.instruct_pix2pix"
+# UniPose is a detector first: what it begins with.
+AS_DETECTOR = {
+    "decoders.unipose.model.base": "decoders.grounding_dino.model",
+    "decoders.unipose.model.class_embed": "decoders.grounding_dino.class_embed",
+    "decoders.unipose.model.bbox_embed": "decoders.grounding_dino.bbox_embed",
+    "decoders.unipose.patch2query": "decoders.grounding_dino.patch2query",
+    "decoders.unipose.patch2keypoint": "decoders.grounding_dino.patch2query",
+}
+AS_PAINTER = {f"{EDITOR}.{part}": f"{PAINTER}.{part}" for part in ("unet", "mapper", "no_words")}
+# Parts of UniPose that have learned when its own stages begin.
+LEARNED = tuple(
+    f"decoders.{name}.{part}.*"
+    for name, base in (("grounding_dino", "model"), ("unipose", "model.base"))
+    for part in ("patch2query", f"{base}.pyramid")
+)
+
+
+def shapes_family(start: str | Path = "tiny") -> TrainConfig:
+    """Every decoder and task of the embedded family, on top of a `tiny` that detects.
+
+    The router first: words of all tasks, then answers in words about pictures, so that links hold still
+    for what reads them. Then each new decoder alone, on links as they are; painters' autoencoder before
+    their networks, one thing before several, and edits from the network that paints. At last everything
+    at once, with a running average of the networks that paint.
+
+    Args:
+        start: an embedded model by its name, or a model folder, with a detector.
+    """
+    return TrainConfig(
+        name="shapes-family",
+        system=family_system(start, family_decoders),
+        stages=(*_router_stages(), *_perception_stages(), *_painter_stages(), *_joint_stages()),
+        global_batch=32,
+        micro_batch=8,
+        betas=(0.9, 0.98),
+        workers=2,
+        groups=(
+            ParamGroup(glob="router.*", lr=0.7),
+            *(ParamGroup(glob=glob) for glob in LEARNED),
+            ParamGroup(glob="decoders.*", lr=2.0),
+        ),
+        autocast=True,
+        clip=1.0,
+        average=Average(globs=(f"{PAINTER}.unet.*", f"{EDITOR}.unet.*"), decay=0.9995),
+        # Sums over many terms, which would drown the language loss in what all share.
+        loss_weights={"grounding_dino": 0.1, "unipose": 0.1, "sam": 0.1, "link_words": 0.3},
+        validation=(held_out(224, mix=SEEING_ALL), held_out(PAINTED, 0.4, mix=PAINTING)),
+        validation_samples=64,
+        log_every=20,
+        eval_every=500,
+        checkpoint_every=200,
+    )
+
+
+# Hours of a stage: of two cores with nothing else to do, 14.5 in all. They come from seconds of one core a
+# step, which were measured on three steps of each stage at full size while a training had both cores.
+
+
+def _router_stages() -> tuple[Stage, ...]:
+    """Words of all tasks; then pictures in front, which the router alone looks at."""
+    spoken = words(mix=SPEAKING_ALL)
+    return (
+        # 4.1 s: 1.4 hours.
+        Stage(
+            name="words", steps=2500, mixture=(spoken,), lr=1.5e-3, warmup=100, floor=0.1, global_batch=128,
+            micro_batch=16, lesson="words", trainable=("router.llm.*", "router.queries.*"),
+        ),
+        # 2.9 s: 2.0 hours. Nothing here ties visual tokens to words but the answers themselves.
+        Stage(
+            name="answers", steps=5000, mixture=(glances(224, 3.0, mix=GLANCING_ALL), spoken), lr=1e-3,
+            warmup=100, floor=0.1, global_batch=48, micro_batch=12, trainable=("router.*",),
+        ),
+    )  # fmt: skip
+
+
+def _perception_stages() -> tuple[Stage, ...]:
+    """Segment Anything on what a person points out, which needs no detector; then keypoints.
+
+    UniPose begins as the detector, so its backbone needs no lesson of its own; it sees small pictures first.
+    """
+    pointed, people = ShapesMix.only("interactive"), ShapesMix.only("pose")
+    pose = ("decoders.unipose.*", "router.queries.pose.*")
+    return (
+        # 3.6 s: 0.8 hours.
+        Stage(
+            name="masks", steps=1500, mixture=(tasks(224, mix=pointed, name="pointed-out"),), lr=5e-4,
+            warmup=100, floor=0.05, global_batch=16, trainable=("decoders.sam.*",),
+        ),
+        # 4.3 s: 0.5 hours.
+        Stage(
+            name="keypoints-128", steps=800, mixture=(tasks(128, mix=people, name="people-128", least=0.2),),
+            lr=5e-4, warmup=100, floor=0.4, image_side=128, trainable=pose, begins_as=AS_DETECTOR,
+        ),
+        # 3.5 s: 0.5 hours.
+        Stage(
+            name="keypoints-224", steps=1000, mixture=(tasks(224, mix=people, name="people-224"),), lr=3e-4,
+            warmup=20, floor=0.05, global_batch=16, trainable=pose,
+        ),
+    )  # fmt: skip
+
+
+def _painter_stages() -> tuple[Stage, ...]:
+    """The autoencoder that both painters share, then one thing, several things, and edits."""
+    painter = (f"{PAINTER}.unet.*", f"{PAINTER}.mapper.*", f"{PAINTER}.no_words", "router.queries.gen.*")
+    editor = (f"{EDITOR}.unet.*", f"{EDITOR}.mapper.*", f"{EDITOR}.no_words", "router.queries.edit.*")
+    return (
+        # 4.2 s: 0.9 hours.
+        Stage(
+            name="latents", steps=1500, mixture=(edits(2.0), paintings()), lr=1e-3, warmup=100, floor=0.02,
+            global_batch=16, lesson="pictures", trainable=(f"{PAINTER}.vae.*",),
+        ),
+        # 3.1 s: 1.7 hours.
+        Stage(
+            name="one-thing", steps=4000, mixture=(paintings(single=True),), lr=5e-4, warmup=200, floor=0.5,
+            micro_batch=16, trainable=painter,
+        ),
+        # 2.9 s: 1.8 hours.
+        Stage(
+            name="paintings", steps=4500, mixture=(paintings(),), lr=3e-4, warmup=50, floor=0.05,
+            micro_batch=16, trainable=painter,
+        ),
+        # 3.3 s: 2.1 hours.
+        Stage(
+            name="edits", steps=4500, mixture=(edits(),), lr=4e-4, warmup=100, floor=0.05, micro_batch=16,
+            trainable=editor, begins_as=AS_PAINTER,
+        ),
+    )  # fmt: skip
+
+
+def _joint_stages() -> tuple[Stage, ...]:
+    """Every task in every step."""
+    mixture = (
+        tasks(224, mix=SEEING_ALL, name="all-224"),
+        paintings(0.8),
+        edits(0.8),
+        glances(224, 2.0, mix=GLANCING_ALL),
+        words(1.5, mix=SPEAKING_ALL),
+    )
+    # 4.2 s: 2.6 hours.
+    return (Stage(name="together", steps=4500, mixture=mixture, lr=3e-4, warmup=50, floor=0.02),)
+
+
+def shapes_family_smoke(start: str | Path = "tiny") -> TrainConfig:
+    """`shapes-family` in about a minute: every stage, a few steps each, with the smallest decoders."""
+    family = shapes_family(start)
+    stages = tuple(
+        replace(stage, steps=2, warmup=1, global_batch=4, micro_batch=None) for stage in family.stages
+    )
+    return replace(
+        family,
+        name="shapes-family-smoke",
+        system=family_system(start, smoke_decoders),
+        stages=stages,
+        validation_samples=4,
+        log_every=2,
+        eval_every=10,
+        checkpoint_every=10,
+    )
+
+
+def family_system(
+    start: str | Path, decoders: Callable[[GroundingDinoConfig], tuple[DecoderConfig, ...]]
+) -> GrownSystem:
+    """The model to start from, within a system of decoders that are made for its detector.
+
+    Raises:
+        ModelError: no such model.
+        InputError: it has no Grounding DINO.
+    """
+    folder = model_folder(start).absolute()  # workers may stand in another folder
+    saved = read_outline(folder)[2]
+    detectors = [config for config in saved if isinstance(config, GroundingDinoConfig)]
+    if not detectors:
+        raise InputError(
+            f"the family grows from a model with a Grounding DINO; {str(start)!r} has "
+            f"{', '.join(config.name for config in saved) or 'no decoder'}"
+        )
+    return GrownSystem(
+        folder=folder, decoders=decoders(detectors[0]), name="tiny", dtype="fp16", autoencoders="one"
+    )
