@@ -1,7 +1,7 @@
-"""Sentences written as people speak, by people who had not seen the templates; none is ever trained on.
+"""Sentences in plain speech, written by language models that saw none of the templates.
 
-Held-out templates are of the same hands as those of training. These are not, so they are closer to
-what a stranger types.
+Held-out templates are of the same making as those of training; these are not, so they are closer to what
+a stranger types. Training does not draw from them, but its templates can spell about half: they are plain.
 """
 
 from __future__ import annotations

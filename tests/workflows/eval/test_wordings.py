@@ -1,4 +1,4 @@
-"""Sentences as people speak: well formed, spread over their kinds, and never trained on."""
+"""Sentences in plain speech: well formed, spread over their kinds, and not drawn by training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_sentence_says_what_it_asks_for_in_words_of_its_own() -> None:
             )
 
 
-def test_no_sentence_is_a_text_of_training() -> None:
+def test_no_sentence_is_among_the_first_texts_of_training() -> None:
     samples = TextSamples(3000)
     texts = {samples[k].conversation[0].text.lower() for k in range(3000)}
     # Single greetings and bare nouns are nobody's invention.

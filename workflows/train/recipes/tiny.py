@@ -17,7 +17,7 @@ BACKBONE = tuple(
 
 
 def shapes_tiny() -> TrainConfig:
-    """The embedded `tiny` family.
+    """The embedded `tiny` from nothing: a router and its detector.
 
     Words alone, then the detector's backbone alone (it learns classes from links of those words), then
     everything at 128 pixels and at 224, at last with as many pictures as words; then words and everything
