@@ -72,4 +72,5 @@ class RouterOutput:
     links: tuple[tuple[RowLink, ...], ...]  # for each row, in reading order
     loss: Tensor | None = None  # mean cross-entropy over labelled positions
     loss_count: int = 0  # labelled positions
+    visual: Tensor | None = None  # (P, n, D) visual tokens as the language model read them, when asked for
     hidden_states: tuple[Tensor, ...] = field(default=())  # every layer, when asked for

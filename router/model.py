@@ -91,6 +91,7 @@ class Router(nn.Module):
         *,
         output_hidden_states: bool = False,
         only_labelled: bool = False,
+        output_visual: bool = False,
         sampler: PointSampler | None = None,
     ) -> RouterOutput:
         """One pass over complete rows.
@@ -100,6 +101,7 @@ class Router(nn.Module):
             output_hidden_states: also keep every layer's output.
             only_labelled: logits (N, V) of the N positions before a label alone, in reading order, for
                 training: a third of the positions and less. The loss is the same.
+            output_visual: also keep the visual tokens of all tiles.
             sampler: mask pixels for the region encoder.
 
         Raises:
@@ -115,6 +117,10 @@ class Router(nn.Module):
             output_hidden_states=output_hidden_states,
         )
         hidden = output.last_hidden_state
+        visual = None
+        if output_visual:
+            patches = (batch.input_ids == self.config.token_ids.image_patch) & batch.attention_mask
+            visual = embeds[patches].view(-1, self.config.tokens_per_tile, embeds.shape[-1])
         labels = self._next_labels(batch)
         if only_labelled and labels is not None:
             labelled = labels != IGNORED
@@ -133,6 +139,7 @@ class Router(nn.Module):
             links=_row_links(groups, hidden),
             loss=None if labels is None else total / max(count, 1),
             loss_count=count,
+            visual=visual,
             hidden_states=tuple(output.hidden_states) if output_hidden_states else (),
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from superlink.decoders.artifacts import Artifact
+from superlink.decoders.artifacts import Artifact, Masks
 from superlink.router.messages import Conversation, ImageArray
 
 
@@ -31,6 +31,8 @@ class Sample:
     source: str = ""  # "shapes:123" or "file.json#17", for error messages
     # What a right reply in words says, bare: "red", "three", "left"; None where routing and targets say it.
     answer: str | None = None
+    # Everything that the last picture of the conversation shows, where visual tokens are to learn its names.
+    shown: Masks | None = None
 
 
 class Dataset(Protocol):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
+from superlink.decoders.artifacts import Masks
 from superlink.router.errors import DataError
 from superlink.router.messages import Message
 from superlink.workflows.data.instructions.answers import answer, expected_routing
@@ -94,7 +95,8 @@ class ShapesSamples:
         masks: label boxes with masks too, so that every answer teaches the mask branch.
         painted: side of pictures to be made, in pixels.
         single: pictures to be made show one thing alone.
-        targets: False = the router sees the pictures, and there is nothing for decoders to see or learn.
+        targets: False = the router sees the pictures, and there is nothing for decoders to see or learn;
+            instead the samples tell what is shown.
 
     Some tasks look for another scene where that of the index does not offer what they ask for.
     """
@@ -182,6 +184,7 @@ class ShapesSamples:
             targets=_targets(found, turns[-1].requests, marked, masks=self._masks),
             task=turns[-1].task,
             source=name,
+            shown=None if self._has_targets else _everything(scene),
         )
 
 
@@ -252,6 +255,14 @@ def _targets(
         )
         for token, group in groups.items()
     )
+
+
+def _everything(scene: Scene) -> Masks:
+    """All objects of a scene under their colour and shape."""
+    groups: dict[str, list[SceneObject]] = {}
+    for item in scene.objects:
+        groups.setdefault(f"{item.color} {item.shape}", []).append(item)
+    return scene.masks(groups)
 
 
 def _marked(rng: Random, scene: Scene) -> list[SceneObject]:

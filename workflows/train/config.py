@@ -63,7 +63,7 @@ class Average:
     decay: float = 0.999  # of one step, after the first ones
 
 
-Lesson = Literal["all", "words", "cells", "pictures"]
+Lesson = Literal["all", "words", "patches", "cells", "pictures"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +83,10 @@ class Stage:
     image_side: int | None = None  # side that decoders see pictures at; None = their own
     global_batch: int | None = None  # None = the run's
     micro_batch: int | None = None  # None = the run's
-    # "words": the language loss without pictures, prompts and decoders. "cells": decoders that can do so
-    # teach their backbones alone, and no language is learned. "pictures": so for autoencoders of painters,
-    # which learn in no other lesson; the latents' scale is right when the stage ends.
+    # "words": the language loss without pictures, prompts and decoders. "patches": visual tokens name what
+    # is at their place, and the language model does not run. "cells": decoders that can do so teach their
+    # backbones alone, and no language is learned. "pictures": so for autoencoders of painters, which learn
+    # in no other lesson; the latents' scale is right when the stage ends.
     lesson: Lesson = "all"
     # Parts that begin this stage with the weights that other parts have then, by their names:
     # {"decoders.instruct_pix2pix.unet": "decoders.stable_diffusion.unet"}; see beginning.py.
@@ -117,8 +118,8 @@ class TrainConfig:
     clip: float = 1.0  # largest norm of the gradient of all parameters
     lora: Lora | None = None
     average: Average | None = None
-    # "language", a decoder, "<decoder>.cells" or "<decoder>.pictures" (1 if absent), "link_words" (0 if
-    # absent, see link_words.py).
+    # "language", a decoder, "<decoder>.cells" or "<decoder>.pictures" (1 if absent), "link_words" and
+    # "patch_words" (0 if absent, see link_words.py and patch_words.py).
     loss_weights: Mapping[str, float] = field(default_factory=dict)
     validation: tuple[Source, ...] = ()  # mixture for teacher-forced losses; empty = none
     validation_samples: int = 64

@@ -78,7 +78,7 @@ def _shuffled(seed: int, source: int, epoch: int, length: int) -> NDArray[np.int
 def without_pictures(sample: Sample) -> Sample:
     """The same words, for learning to write before learning to see."""
     messages = tuple(replace(message, images=(), prompts=()) for message in sample.conversation)
-    return replace(sample, conversation=messages, image=None, targets=())
+    return replace(sample, conversation=messages, image=None, targets=(), shown=None)
 
 
 class StepBatches(torch.utils.data.Dataset[list[Sample]]):

@@ -171,6 +171,7 @@ class TrainLoop:
         """
         torch.manual_seed(step_seed(self.config.seed, self.step, self.collective.rank))
         size = stage.micro_batch or self.config.micro_batch or len(samples)
+        samples = sorted(samples, key=self.module.row_length)  # padding costs as much as words
         chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
         with self.watch("prepare"):
             prepared = [self.module.prepare(chunk, salt=self.step, lesson=stage.lesson) for chunk in chunks]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,13 +26,15 @@ from superlink.workflows.data.samples import Sample
 from superlink.workflows.train.config import Lesson
 from superlink.workflows.train.link_words import LINK_WORDS, Words, link_words_loss, words_of
 from superlink.workflows.train.metrics import Stopwatch
+from superlink.workflows.train.patch_words import PATCH_WORDS, PatchGoal, patch_goal, patch_words_loss
 from superlink.workflows.train.plan import PlannedCall, last_tokens, plan_calls, routing_tokens
 
 LANGUAGE = "language"
-DEFAULT_WEIGHTS = {LINK_WORDS: 0.0}
+DEFAULT_WEIGHTS = {LINK_WORDS: 0.0, PATCH_WORDS: 0.0}
 # On a CPU in bfloat16 a kernel is compiled and kept for every length of rows that occurs. 200 lengths of
 # four 64-wide layers took 548 MB and four times the time of their second round; multiples of 32 took 31 MB.
 LENGTHS = 16  # rows are padded to a multiple of this many positions
+_LETTERS = 4  # of a token, about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,6 +55,7 @@ class JointBatch:
     counts: Mapping[str, float]  # label tokens under "language", objects under a decoder's name
     sources: tuple[str, ...]
     words: tuple[Words, ...]  # for each row, what its links stand for
+    goals: Mapping[int, PatchGoal]  # by row, what the last tile of its last picture shows
     lesson: Lesson = "all"
 
 
@@ -109,12 +113,12 @@ class JointModule(nn.Module):
     def loss_names(self) -> tuple[str, ...]:
         """Every term that `forward` can return, in a fixed order."""
         terms = [f"{name}/{term}" for name in self.decoders for term in self.decoder(name).weights]
-        return (LANGUAGE, LINK_WORDS, *self._own_terms, *terms)
+        return (LANGUAGE, LINK_WORDS, PATCH_WORDS, *self._own_terms, *terms)
 
     @property
     def counted(self) -> tuple[str, ...]:
         """What losses are normalised by, in a fixed order."""
-        return (LANGUAGE, LINK_WORDS, *self._own_terms, *self.decoders)
+        return (LANGUAGE, LINK_WORDS, PATCH_WORDS, *self._own_terms, *self.decoders)
 
     def gives(self, lesson: Lesson) -> bool:
         """Whether there is anybody to learn it."""
@@ -132,6 +136,15 @@ class JointModule(nn.Module):
         decoder = self.decoders[name]
         assert isinstance(decoder, Decoder)
         return decoder
+
+    def row_length(self, sample: Sample) -> int:
+        """About how many positions a conversation takes: rows that share a forward pass should be alike."""
+        texts = [message.text for message in sample.conversation]
+        pictures = sum(len(message.images) for message in sample.conversation)
+        links = sum(
+            text.count(name) * token.num_links for text in texts for name, token in self.tokens.items()
+        )
+        return sum(map(len, texts)) // _LETTERS + links + pictures * self.router.config.tokens_per_tile
 
     def prepare(self, samples: Sequence[Sample], *, salt: int = 0, lesson: Lesson = "all") -> JointBatch:
         """Encode conversations and prepare pictures and targets of every decoder.
@@ -154,14 +167,21 @@ class JointModule(nn.Module):
         for row, sample in enumerate(samples):
             last.append(tuple(last_tokens(sample, self.tokens)))
             # Neither picture nor target: the words of an answer are learned without its decoders.
-            if lesson != "words" and (sample.image is not None or sample.targets):
+            if lesson not in ("words", "patches") and (sample.image is not None or sample.targets):
                 for planned in plan_calls(sample, self.configs, self.tokens, salt=salt):
                     by_decoder.setdefault(planned.decoder, []).append((row, planned))
         words = tuple(words_of(sample, tuple(self.tokens), self.tokenizer) for sample in samples)
         own = OWN_LESSONS.get(lesson)
-        counts = {LANGUAGE: float((rows.labels[:, 1:] != -100).sum())} if own is None else {}
-        if own is None and (linked := sum(bool(ids) for row in words for ids in row)):
+        speaks = own is None and lesson != "patches"
+        counts = {LANGUAGE: float((rows.labels[:, 1:] != -100).sum())} if speaks else {}
+        if speaks and (linked := sum(bool(ids) for row in words for ids in row)):
             counts[LINK_WORDS] = float(linked)
+        goals = {}
+        if own is None and rows.tiles is not None:
+            found = (patch_goal(sample, self.tokenizer, config) for sample in samples)
+            goals = {row: goal for row, goal in enumerate(found) if goal is not None}
+        if goals:
+            counts[PATCH_WORDS] = float(sum(len(goal.places) for goal in goals.values()))
         work = {}
         for name, decoder in self.decoders.items():  # in the same order on every worker
             if name in by_decoder and (own is None or isinstance(decoder, own)):
@@ -175,6 +195,7 @@ class JointModule(nn.Module):
         return JointBatch(
             rows=rows.to(self.device),
             words=words,
+            goals=goals,
             last_tokens=tuple(last),
             work=work,
             counts=counts,
@@ -194,22 +215,28 @@ class JointModule(nn.Module):
             watch: takes the time of router and decoders.
 
         Returns:
-            Scalars with graph: "language", "link_words", "<decoder>.cells" and the like, "<decoder>/<term>";
-            absent where nothing was asked.
+            Scalars with graph: "language", "link_words", "patch_words", "<decoder>.cells" and the like,
+            "<decoder>/<term>"; absent where nothing was asked.
         """
         watch = watch or Stopwatch()
         if batch.lesson == "pictures":
             with watch("decoders"):
                 return self._shown_again(batch, counts)
+        if batch.lesson == "patches":
+            with watch("router"):
+                return self._named_patches(batch, counts, None)
         terms: dict[str, Tensor] = {}
         with watch("router"):
-            output: RouterOutput = self.router(batch.rows, only_labelled=True)
+            output: RouterOutput = self.router(
+                batch.rows, only_labelled=True, output_visual=bool(batch.goals)
+            )
         if batch.lesson != "cells":
             if output.loss is not None and output.loss_count:
                 terms[LANGUAGE] = output.loss * (output.loss_count / counts[LANGUAGE])
             said = link_words_loss(output.links, batch.words, self.router.language.lm_head)
             if said is not None:
                 terms[LINK_WORDS] = said[0] / counts[LINK_WORDS]
+            terms.update(self._named_patches(batch, counts, output.visual))
         with watch("decoders"):
             for name, work in batch.work.items():
                 links = LinkBatch.of(
@@ -273,6 +300,23 @@ class JointModule(nn.Module):
             assert isinstance(decoder, LearnsPictures)
             terms[key] = decoder.pictures_loss(work.inputs, count=counts[key])
         return terms
+
+    def _named_patches(
+        self, batch: JointBatch, counts: Mapping[str, float], visual: Tensor | None
+    ) -> dict[str, Tensor]:
+        """The term of visual tokens (P, n, D) of all tiles, which are made here if they are None."""
+        if not batch.goals:
+            return {}
+        tiles = np.cumsum([sum(images) for images in batch.rows.tile_counts])
+        last = torch.tensor([tiles[row] - 1 for row in batch.goals], device=self.device)
+        if visual is None:
+            assert batch.rows.tiles is not None
+            tokens = self.router.see(batch.rows.tiles[last]).tokens
+        else:
+            tokens = visual[last]
+        language = self.router.language
+        total, _ = patch_words_loss(tokens, list(batch.goals.values()), language.model.norm, language.lm_head)
+        return {PATCH_WORDS: total / counts[PATCH_WORDS]}
 
     def _links(
         self, output: RouterOutput, batch: JointBatch, row: int, planned: PlannedCall

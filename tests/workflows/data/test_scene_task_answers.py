@@ -137,7 +137,7 @@ def test_chat_no_longer_refuses_what_a_mix_teaches() -> None:
 
 def test_a_tokenizer_learns_the_words_of_every_task_of_a_mix() -> None:
     everything = replace(ShapesMix(**SILENT), **dict.fromkeys(SCENE_TASKS, 1.0))
-    text = " ".join(corpus(500, seed=2, mix=everything)).lower()
+    text = " ".join(corpus(1500, seed=2, mix=everything)).lower()
     assert all(word in text for word in ("wrist", "ankle", "i count", "background", "painted", "caption"))
     assert "[" not in text
 

@@ -110,7 +110,8 @@ def test_each_stage_teaches_what_it_is_for(run: Path) -> None:
     assert taught.pop("latents") <= painted
     assert taught == {
         "words": {"language"},
-        "answers": {"language"},
+        "patches": {"patch_words"},
+        "answers": {"language", "patch_words"},
         "masks": {"language", "sam"},
         "keypoints-128": {"language", "unipose"},
         "keypoints-224": {"language", "unipose"},

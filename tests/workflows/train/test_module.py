@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ import torch.nn.functional as F
 from superlink.decoders.testing import check_decoder
 from superlink.router.errors import DataError
 from superlink.workflows.data.samples import Sample
+from superlink.workflows.train.collective import Alone
+from superlink.workflows.train.loop import TrainLoop
 from superlink.workflows.train.module import JointModule
 from tests.workflows.train.tiny_system import DET, ToyConfig, ToyDecoder, ToySamples, toy_config
 
@@ -104,3 +108,20 @@ def test_a_target_that_does_not_fit_is_an_error_with_its_source(module: JointMod
     )
     with pytest.raises(DataError, match="broken:1"):
         module.prepare([sample, broken])
+
+
+def test_rows_of_like_length_share_a_forward_pass(tmp_path: Path) -> None:
+    """Chat is short, finds with two links for each class are long; they come in turns."""
+    loop = TrainLoop(
+        toy_config(tasks=("chat", "both"), micro_batch=4),
+        tmp_path,
+        collective=Alone(),
+        device=torch.device("cpu"),
+    )
+    found: list[list[int]] = []
+    loop.module.router.register_forward_pre_hook(
+        lambda _, inputs: found.append(inputs[0].attention_mask.sum(1).tolist())
+    )
+    assert loop.run()
+    for short, long in zip(found[::2], found[1::2], strict=True):
+        assert max(short) <= min(long)

@@ -54,10 +54,10 @@ LEARNED = tuple(
 def shapes_family(start: str | Path = "tiny") -> TrainConfig:
     """Every decoder and task of the embedded family, on top of a `tiny` that detects.
 
-    The router first: words of all tasks, then answers in words about pictures, so that links hold still
-    for what reads them. Then each new decoder alone, on links as they are; painters' autoencoder before
-    their networks, one thing before several, and edits from the network that paints. At last everything
-    at once, with a running average of the networks that paint.
+    The router first: words of all tasks, then the names of what its visual tokens show, then answers in
+    words about pictures, so that links hold still for what reads them. Then each new decoder alone, on
+    links as they are; painters' autoencoder before their networks, one thing before several, and edits from
+    the network that paints. At last everything at once, with a running average of the networks that paint.
 
     Args:
         start: an embedded model by its name, or a model folder, with a detector.
@@ -79,7 +79,13 @@ def shapes_family(start: str | Path = "tiny") -> TrainConfig:
         clip=1.0,
         average=Average(globs=(f"{PAINTER}.unet.*", f"{EDITOR}.unet.*"), decay=0.9995),
         # Sums over many terms, which would drown the language loss in what all share.
-        loss_weights={"grounding_dino": 0.1, "unipose": 0.1, "sam": 0.1, "link_words": 0.3},
+        loss_weights={
+            "grounding_dino": 0.1,
+            "unipose": 0.1,
+            "sam": 0.1,
+            "link_words": 0.3,
+            "patch_words": 0.3,
+        },
         validation=(held_out(224, mix=SEEING_ALL), held_out(PAINTED, 0.4, mix=PAINTING)),
         validation_samples=64,
         log_every=20,
@@ -93,7 +99,7 @@ def shapes_family(start: str | Path = "tiny") -> TrainConfig:
 
 
 def _router_stages() -> tuple[Stage, ...]:
-    """Words of all tasks; then pictures in front, which the router alone looks at."""
+    """Words of all tasks; then pictures, which the router alone looks at: what is where, and answers."""
     spoken = words(mix=SPEAKING_ALL)
     return (
         # 4.1 s: 1.4 hours.
@@ -101,7 +107,12 @@ def _router_stages() -> tuple[Stage, ...]:
             name="words", steps=2500, mixture=(spoken,), lr=1.5e-3, warmup=100, floor=0.1, global_batch=128,
             micro_batch=16, lesson="words", trainable=("router.llm.*", "router.queries.*"),
         ),
-        # 2.9 s: 2.0 hours. Nothing here ties visual tokens to words but the answers themselves.
+        Stage(
+            name="patches", steps=3000, mixture=(glances(224),), lr=1.5e-3, warmup=100, floor=0.05,
+            global_batch=64, micro_batch=32, lesson="patches",
+            trainable=("router.vision_tower.*", "router.bridge.*"),
+        ),
+        # 2.9 s: 2.0 hours.
         Stage(
             name="answers", steps=5000, mixture=(glances(224, 3.0, mix=GLANCING_ALL), spoken), lr=1e-3,
             warmup=100, floor=0.1, global_batch=48, micro_batch=12, trainable=("router.*",),

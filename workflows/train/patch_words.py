@@ -1,0 +1,94 @@
+"""An auxiliary loss: visual tokens should name what is to be seen at their place.
+
+Answers in words say little about single places of a picture, so a young vision tower learns slowly from
+them. Here every visual token of a picture, normed as the language model norms what it writes, must name the
+words of the things in its square through the router's own output layer. It needs pictures whose things are
+known (`Sample.shown`); its weight is 0 unless a run asks for it.
+
+Axes: P pictures, n visual tokens of a tile, N things of a picture, D router width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from superlink.router.config import RouterConfig
+from superlink.router.tokenizer import RouterTokenizer
+from superlink.workflows.data.samples import Sample
+
+PATCH_WORDS = "patch_words"
+
+NOTHING = "nothing"  # what an empty square shows
+_ENOUGH = 0.2  # of a square, for its token to speak of what is there
+_EMPTY_EVERY = 4  # most squares of a picture are empty: one of so many counts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchGoal:
+    """What the visual tokens of one picture should say."""
+
+    words: tuple[tuple[int, ...], ...]  # for each thing the ids of its name; the last ones say "nothing"
+    places: Tensor  # (k,) int64 visual tokens that count, of the picture's last tile
+    shares: Tensor  # (k, N + 1) how much of what they should say is each thing's name; rows sum to 1
+
+
+def patch_goal(sample: Sample, tokenizer: RouterTokenizer, config: RouterConfig) -> PatchGoal | None:
+    """What is where in the last picture of a sample; None where that is not known."""
+    shown = sample.shown
+    if shown is None:
+        return None
+    side = math.isqrt(config.tokens_per_tile)
+    masks = torch.from_numpy(shown.masks).float()
+    if config.tiling == "pad":
+        masks = _squared(masks)
+    squares = F.adaptive_avg_pool2d(masks, side) if len(masks) else masks.new_zeros(0, side, side)
+    covered = squares.flatten(1).T  # (n, N)
+    total = covered.sum(1)
+    full = total >= _ENOUGH
+    empty = total == 0
+    empty &= torch.arange(len(total)) % _EMPTY_EVERY == sum(sample.source.encode()) % _EMPTY_EVERY
+    shares = torch.cat([covered / total.clamp(min=_ENOUGH)[:, None], empty[:, None].float()], dim=1)
+    places = (full | empty).nonzero()[:, 0]
+    names = [shown.names[label] for label in shown.labels]
+    # With a space in front, as words stand inside a sentence.
+    words = tuple(tuple(dict.fromkeys(tokenizer.encode(f" {name}"))) for name in (*names, NOTHING))
+    return PatchGoal(words, places, shares[places])
+
+
+def patch_words_loss(
+    tokens: Tensor, goals: Sequence[PatchGoal], norm: nn.Module, head: nn.Module
+) -> tuple[Tensor, int]:
+    """Cross-entropy summed over the visual tokens that count; and their number.
+
+    Args:
+        tokens: (P, n, D) visual tokens of the last tile of each picture.
+        goals: of each picture.
+        norm: (…, D) -> (…, D).
+        head: (…, D) -> (…, V).
+    """
+    chosen = torch.cat([row[goal.places.to(row.device)] for row, goal in zip(tokens, goals, strict=True)])
+    logits: Tensor = head(norm(chosen)).float()
+    wanted = torch.cat([_wanted(goal, logits.shape[-1]) for goal in goals]).to(logits.device)
+    return -(wanted * logits.log_softmax(-1)).sum(), len(chosen)
+
+
+def _wanted(goal: PatchGoal, vocabulary: int) -> Tensor:
+    """(k, V) the words of every place, in equal parts of each name."""
+    named = torch.zeros(len(goal.words), vocabulary)
+    for index, ids in enumerate(goal.words):
+        named[index, list(ids)] = 1 / len(ids)
+    return goal.shares @ named
+
+
+def _squared(masks: Tensor) -> Tensor:
+    """(N, H, W) in the middle of (N, S, S), as a picture is in its tile."""
+    height, width = masks.shape[-2:]
+    side = max(height, width)
+    left, top = (side - width) // 2, (side - height) // 2
+    return F.pad(masks, (left, side - width - left, top, side - height - top))
