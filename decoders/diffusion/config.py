@@ -141,6 +141,9 @@ class DiffusionConfig(DecoderConfig):
     train_unet: bool
     drop_rate: float
     snr_gamma: float | None = None  # Hang et al. 2023, section 3.4; None, as published: all steps weigh 1
+    # Noise levels that a step of training shows each picture at, evenly spread from one that is drawn. Where
+    # the router and the autoencoder cost more than the U-Net, several teach it more in the same time.
+    levels: int = 1
     weights: LossWeights = field(default_factory=LossWeights)
 
     def __post_init__(self) -> None:
@@ -151,6 +154,8 @@ class DiffusionConfig(DecoderConfig):
                 f"{self.name}: the U-Net has {channels[0]} channels in and {channels[1]} out; with "
                 f"{latent} latent channels it needs {latent * (1 + self.sources)} and {latent}"
             )
+        if self.levels < 1:
+            raise ModelError(f"{self.name}: levels is at least 1, got {self.levels}")
         if self.width % self.mapper_heads:
             raise ModelError(
                 f"{self.name}: cross_attention_dim is {self.width}, it must be a multiple of "

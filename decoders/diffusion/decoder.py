@@ -210,19 +210,24 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
         return mode
 
     def denoise(self, conditioning: Tensor, lesson: Lesson) -> Denoised:
-        """Add noise to the right answers and predict it."""
+        """Add noise to the right answers and predict it, at every level one answer after the other."""
         noise, device = lesson.noise, conditioning.device
         with torch.no_grad():
             spread = self.vae.encode(lesson.pictures.to(self.vae.dtype), return_dict=False)[0]
             mean, std = spread.mean.float(), spread.std.float()
             latents = (mean + std * noise.normal(*mean.shape[1:]).to(device)) * self.vae.config.scaling_factor
-            added = noise.normal(*mean.shape[1:]).to(device)
-            times = noise.below(len(self.noise_levels.alphas_cumprod)).to(device)
+            copies = self.config.levels
+            added = torch.cat([noise.normal(*mean.shape[1:]) for _ in range(copies)]).to(device)
+            most = len(self.noise_levels.alphas_cumprod)
+            first = noise.below(most)
+            times = torch.cat([(first + most * k // copies) % most for k in range(copies)]).to(device)
+            latents = latents.repeat(copies, 1, 1, 1)
             given = self.noise_levels.add_noise(latents, added, times)
             sources = None if lesson.sources is None else self.encode_source(lesson.sources)
         conditioning, sources = self.drop(conditioning, sources, noise)
         if sources is not None:
-            given = torch.cat([given, sources], dim=1)
+            given = torch.cat([given, sources.repeat(copies, 1, 1, 1)], dim=1)
+        conditioning = conditioning.repeat(copies, 1, 1)
         predicted = self.unet(given, times, encoder_hidden_states=conditioning, return_dict=False)[0]
         goal = added
         if self.noise_levels.config.prediction_type == "v_prediction":
@@ -240,7 +245,7 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
         with torch.autocast(denoised.predicted.device.type, enabled=False):
             weights = time_weights(self.noise_levels, denoised.times, self.config.snr_gamma)
             wrong = mean_square(denoised.predicted, denoised.goal) * weights
-            terms = {"loss_noise": wrong.sum() / count}
+            terms = {"loss_noise": wrong.sum() / (count * self.config.levels)}
             if self.config.learns_captions:
                 assert inputs.captions is not None
                 apart = mean_square(outputs.conditioning, self.encode_captions(inputs.captions))

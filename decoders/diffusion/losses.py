@@ -17,9 +17,9 @@ from torch import Tensor
 class Denoised:
     """One step of training."""
 
-    predicted: Tensor  # (B, C, h, w)
-    goal: Tensor  # (B, C, h, w) the noise, or the velocity where the scheduler says so
-    times: Tensor  # (B,) time steps
+    predicted: Tensor  # (L B, C, h, w) for L noise levels
+    goal: Tensor  # (L B, C, h, w) the noise, or the velocity where the scheduler says so
+    times: Tensor  # (L B,) time steps
 
 
 def mean_square(found: Tensor, expected: Tensor) -> Tensor:

@@ -68,13 +68,14 @@ def shapes(
             reasons = ", ".join(f"{one} ({why})" for one, why in left_out.items())
             sys.stderr.write(f"left out for {system.name!r}: {reasons}\n")
         parts = tuple(one for one in parts if one not in left_out)
-        rows = {one: bars.add_task(one, total=questions_of(one, count)) for one in parts}
+        rows = {one: bars.add_task(one, total=questions_of(one, count, tokens)) for one in parts}
         report = evaluate(
             answers_of(system),
             model=system.name,
             count=count,
             seed=seed,
             parts=parts,
+            tokens=tokens,
             batch=batch,
             progress=lambda one, done: bars.advance(rows[one], done),
         )

@@ -7,7 +7,7 @@ the router writes by itself, the decoders on its links. A wrong phrase finds not
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from superlink.agents.asking import Question
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Boxes, Masks
 from superlink.workflows.data.samples import Dataset
-from superlink.workflows.data.shapes_samples import ShapesSamples
+from superlink.workflows.data.shapes_samples import ShapesMix, ShapesSamples
 from superlink.workflows.eval import scenes
 from superlink.workflows.eval.answering import Answer, Progress, answered
 from superlink.workflows.eval.foreign import check_programs
@@ -26,11 +26,35 @@ from superlink.workflows.eval.report import EvalReport, Metric
 from superlink.workflows.eval.routing import routing
 from superlink.workflows.eval.scenes import Asked
 from superlink.workflows.eval.tasks import TASKS, measured
-from superlink.workflows.eval.wordings import SpokenSamples, wordings
+from superlink.workflows.eval.wordings import FINDING_TOKENS, SpokenSamples, wordings
 
 FINDING = ("routing", "wordings", "boxes", "masks", "grounding", "foreign")
 PARTS = (*FINDING, *TASKS)
 Kind = TypeVar("Kind", Boxes, Masks)
+# What a system of all decoders is asked in the part "routing"; one without some of them, `ShapesMix()`.
+EVERY_TOKEN = FINDING_TOKENS | {"[POSE]", "[GEN]", "[EDIT]"}
+EVERY_TASK = ShapesMix(
+    detect=0.13,
+    ground=0.08,
+    segment=0.1,
+    mixed=0.06,
+    nothing=0.03,
+    partial=0.04,
+    chat=0.06,
+    region=0.03,
+    dialogue=0.06,
+    vqa=0.08,
+    caption=0.02,
+    grounded_caption=0.0,  # its phrases are what is seen, which another part measures
+    region_caption=0.02,
+    recognition=0.02,
+    pose=0.06,
+    generate=0.06,
+    edit=0.06,
+    compose=0.05,
+    interactive=0.04,
+    follow_up=0.0,  # some of its rounds route what is seen
+)
 
 
 def evaluate(
@@ -40,6 +64,7 @@ def evaluate(
     count: int = 200,
     seed: int = 0,
     parts: tuple[str, ...] = FINDING,
+    tokens: Collection[str] = FINDING_TOKENS,
     samples: Mapping[str, Dataset] | None = None,
     batch: int = 8,
     progress: Callable[[str, int], None] | None = None,
@@ -52,6 +77,7 @@ def evaluate(
         count: questions of each part; routing gets twice as many, wordings four times.
         seed: other seeds ask other questions about other scenes.
         parts: what to measure, of `PARTS`.
+        tokens: routing tokens that the system writes; nothing asks for others.
         samples: what parts of `TASKS` ask, by part; by default `HeldoutSamples`.
         batch: questions of one generation.
         progress: called with the part and the number of questions just answered.
@@ -72,6 +98,8 @@ def evaluate(
             given = (samples or {}).get(part)
             asked = HeldoutSamples(part, count, seed=seed) if given is None else given
             metrics += measured(answer, part, asked, batch=batch, progress=tell)
+        elif part in _ROUTED:
+            metrics += _ROUTED[part](answer, count, seed, tokens, batch, tell)
         else:
             metrics += _MEASURES[part](answer, count, seed, batch, tell)
     return EvalReport(
@@ -79,10 +107,10 @@ def evaluate(
     )
 
 
-def questions_of(part: str, count: int) -> int:
-    """How many questions a part asks at most."""
+def questions_of(part: str, count: int, tokens: Collection[str] = FINDING_TOKENS) -> int:
+    """How many questions a part asks at most of a system that writes these tokens."""
     if part == "wordings":
-        return min(4 * count, len(wordings()))
+        return min(4 * count, len(wordings(tokens)))
     return 2 * count if part == "routing" else count
 
 
@@ -90,13 +118,19 @@ def _teller(progress: Callable[[str, int], None], part: str) -> Progress:
     return lambda done: progress(part, done)
 
 
-def _routing(answer: Answer, count: int, seed: int, batch: int, progress: Progress | None) -> list[Metric]:
-    samples = ShapesSamples(questions_of("routing", count), seed=FIRST_STREAM + seed, split="heldout")
+def _routing(
+    answer: Answer, count: int, seed: int, tokens: Collection[str], batch: int, progress: Progress | None
+) -> list[Metric]:
+    mix = EVERY_TASK if set(tokens) >= EVERY_TOKEN else ShapesMix()
+    length = questions_of("routing", count)
+    samples = ShapesSamples(length, seed=FIRST_STREAM + seed, split="heldout", mix=mix)
     return routing(answer, samples, batch=batch, progress=progress)
 
 
-def _wordings(answer: Answer, count: int, seed: int, batch: int, progress: Progress | None) -> list[Metric]:
-    samples = SpokenSamples(questions_of("wordings", count), seed=seed)
+def _wordings(
+    answer: Answer, count: int, seed: int, tokens: Collection[str], batch: int, progress: Progress | None
+) -> list[Metric]:
+    samples = SpokenSamples(questions_of("wordings", count, tokens), seed=seed, tokens=tokens)
     found = routing(answer, samples, batch=batch, progress=progress)
     return [replace(metric, group="wordings") for metric in found if not metric.name.startswith("exact, ")]
 
@@ -183,9 +217,12 @@ def _masks_of(turn: Turn) -> Masks:
     return turn.masks
 
 
-_MEASURES: dict[str, Callable[[Answer, int, int, int, Progress | None], list[Metric]]] = {
+# Parts that ask all that a system has tokens for.
+_ROUTED: dict[str, Callable[[Answer, int, int, Collection[str], int, Progress | None], list[Metric]]] = {
     "routing": _routing,
     "wordings": _wordings,
+}
+_MEASURES: dict[str, Callable[[Answer, int, int, int, Progress | None], list[Metric]]] = {
     "boxes": _boxes,
     "masks": _masks,
     "grounding": _grounding,

@@ -7,6 +7,7 @@ a stranger types. Training does not draw from them, but its templates can spell 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -16,10 +17,23 @@ from superlink.workflows.data.samples import Sample
 from superlink.workflows.data.scene_tasks.world import one_round
 from superlink.workflows.eval.scenes import scene_of
 
+FINDING_TOKENS = frozenset({"[DET]", "[GRD]", "[SEG]"})
+
+
+Wording = tuple[str, tuple[Routed, ...]]
+
+
+def wordings(tokens: Collection[str]) -> list[Wording]:
+    """Sentences for a system that writes these routing tokens.
+
+    Returns:
+        The (token, phrase) pairs that each asks for; none where it asks for nothing.
+    """
+    return [one for one in _everything() if {token for token, _ in one[1]} <= set(tokens)]
+
 
 @cache
-def wordings() -> tuple[tuple[str, tuple[Routed, ...]], ...]:
-    """Every sentence with the (token, phrase) pairs that it asks for; none where it asks for nothing."""
+def _everything() -> tuple[Wording, ...]:
     text = files("superlink.workflows.eval").joinpath("wordings.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     return tuple(
@@ -28,10 +42,11 @@ def wordings() -> tuple[tuple[str, tuple[Routed, ...]], ...]:
 
 
 class SpokenSamples:
-    """The sentences, each about a held-out scene; other seeds give other scenes."""
+    """The sentences for a system that writes `tokens`, each about a held-out scene of the seed."""
 
-    def __init__(self, length: int, *, seed: int = 0) -> None:
-        self._length = min(length, len(wordings()))
+    def __init__(self, length: int, *, seed: int = 0, tokens: Collection[str] = FINDING_TOKENS) -> None:
+        self._wordings = wordings(tokens)
+        self._length = min(length, len(self._wordings))
         self._seed = seed
 
     def __len__(self) -> int:
@@ -41,7 +56,7 @@ class SpokenSamples:
         if not 0 <= index < self._length:
             raise IndexError(f"sample {index} of {self._length}")
         # Few of them are as mixed as all of them: the file goes from one kind to the next.
-        text, routed = wordings()[index * len(wordings()) // self._length]
+        text, routed = self._wordings[index * len(self._wordings) // self._length]
         image = scene_of(index, self._seed).image()
         sample = one_round(text, answer(routed) if routed else NOTHING, image, task="spoken")
         return replace(sample, source=f"spoken:{self._seed}:{index}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from superlink.agents.model_folder import load_model
 from superlink.decoders.contract import Decoder, DecoderConfig
@@ -33,6 +35,7 @@ class GrownSystem:
     folder: Path
     decoders: tuple[DecoderConfig, ...]  # all of them, with the routes that they are to have
     known: tuple[type[DecoderConfig], ...] = ()  # configuration classes of decoders from elsewhere
+    layers: int = 0  # of the router's language model; 0 = as many as it has. New ones change nothing at first
     name: str = ""  # of the exported model; "" = as it was
     dtype: Precision = "fp32"  # of exported weights
     autoencoders: Autoencoders = "built"  # of painters, none of which the folder may have then
@@ -54,6 +57,8 @@ class GrownSystem:
                     f"only fresh painters begin with autoencoders={self.autoencoders!r}"
                 )
             begin_autoencoders(decoders, shared=self.autoencoders == "one")
+        if self.layers:
+            deepen(model.router, self.layers)
         routes = [route for config in self.decoders for route in config.routes]
         write_also(model.router, list(dict.fromkeys(route.token for route in routes)))
         # Whether routes, tokens and words go together is known now, not when the run ends.
@@ -62,6 +67,42 @@ class GrownSystem:
 
     def export(self, module: JointModule, folder: Path) -> None:
         export(module, folder, name=self.name or self.folder.name, dtype=self.dtype)
+
+
+def deepen(router: Router, layers: int) -> None:
+    """Give a router's language model more layers, evenly among the old ones; it writes what it wrote before.
+
+    Each new layer begins as the one before it, but for its two output projections: they are 0, so it adds
+    nothing until it has learned.
+
+    Args:
+        layers: all of them, those that it has included.
+
+    Raises:
+        InputError: it has more already.
+
+    Source: Wu et al. 2024 (LLaMA Pro), section 3.2.
+    """
+    language = router.language
+    old = list(language.model.layers)
+    more = layers - len(old)
+    if more < 0:
+        raise InputError(f"the router has {len(old)} layers, which cannot become {layers}")
+    config = replace(router.config, llm={**router.config.llm, "num_hidden_layers": layers})
+    language.config.num_hidden_layers = layers
+    followed = Counter(-(-(place + 1) * len(old) // more) - 1 for place in range(more))
+    grown = nn.ModuleList()
+    for index, layer in enumerate(old):
+        layer.self_attn.layer_idx = len(grown)  # where it finds its keys and values
+        grown.append(layer)
+        for _ in range(followed[index]):
+            fresh = LlamaDecoderLayer(language.config, len(grown)).to(layer.mlp.down_proj.weight)
+            load_strictly(fresh, dict(layer.state_dict()), "a layer of the language model")
+            for silent in (fresh.self_attn.o_proj, fresh.mlp.down_proj):
+                nn.init.zeros_(silent.weight)
+            grown.append(fresh)
+    language.model.layers = grown
+    router.config = config
 
 
 def write_also(router: Router, tokens: Sequence[RoutingToken]) -> None:

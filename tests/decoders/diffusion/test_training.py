@@ -76,12 +76,13 @@ def test_the_loss_of_a_batch_is_the_mean_of_the_losses_of_its_calls(config: Diff
 
 
 @pytest.mark.parametrize(
-    ("prediction", "gamma"), [("epsilon", None), ("epsilon", 2.0), ("v_prediction", 2.0)]
+    ("prediction", "gamma", "levels"),
+    [("epsilon", None, 1), ("epsilon", 2.0, 1), ("v_prediction", 2.0, 1), ("v_prediction", 2.0, 3)],
 )
 def test_the_noise_term_is_the_weighted_error_of_what_the_network_says(
-    prediction: str, gamma: float | None
+    prediction: str, gamma: float | None, levels: int
 ) -> None:
-    config = small(scheduler={**DDIM, "prediction_type": prediction}, snr_gamma=gamma)
+    config = small(scheduler={**DDIM, "prediction_type": prediction}, snr_gamma=gamma, levels=levels)
     decoder = config.build(LINK_DIM)
     calls, targets = batch(config)
     inputs = decoder.train().prepare(calls, targets)
@@ -94,11 +95,12 @@ def test_the_noise_term_is_the_weighted_error_of_what_the_network_says(
     alphas = (1 - betas).cumprod(0)[outputs.denoised.times]
     signal, spread = alphas.sqrt()[:, None, None, None], (1 - alphas).sqrt()[:, None, None, None]
     noise = SeededNoise([call.seed for call in calls])
-    first, added = (noise.normal(4, SIDE // 2, SIDE // 2) for _ in range(2))
+    first, *more = (noise.normal(4, SIDE // 2, SIDE // 2) for _ in range(1 + levels))
+    added = torch.cat(more)
     assert inputs.lesson is not None
     with torch.no_grad():
         posterior = decoder.vae.encode(inputs.lesson.pictures, return_dict=False)[0]
-    latents = (posterior.mean + posterior.std * first) * 0.18215
+    latents = ((posterior.mean + posterior.std * first) * 0.18215).repeat(levels, 1, 1, 1)
     torch.testing.assert_close(seen[0].double(), signal * latents + spread * added, atol=1e-5, rtol=1e-5)
     goal = added.double() if prediction == "epsilon" else signal * added - spread * latents
     torch.testing.assert_close(outputs.denoised.goal.double(), goal, atol=1e-5, rtol=1e-5)
@@ -109,6 +111,18 @@ def test_the_noise_term_is_the_weighted_error_of_what_the_network_says(
     error = ((outputs.denoised.predicted.double() - goal) ** 2).mean((1, 2, 3))
     found = decoder.loss(outputs, inputs, count=3.0)["loss_noise"]
     torch.testing.assert_close(found.double(), (weight * error).mean(), atol=1e-5, rtol=1e-5)
+
+
+@BOTH
+def test_several_noise_levels_of_a_picture_are_evenly_spread(config: DiffusionConfig) -> None:
+    decoder = replace(config, levels=4).build(LINK_DIM)
+    calls, targets = batch(config)
+    inputs = decoder.train().prepare(calls, targets)
+    denoised = decoder(LinkBatch.of([call.links for call in calls]), inputs).denoised
+    assert denoised is not None
+    quarter = decoder.most_steps() // 4
+    for times in denoised.times.view(4, len(calls)).T.tolist():
+        assert times == [(times[0] + quarter * k) % decoder.most_steps() for k in range(4)]
 
 
 def test_an_editor_leaves_out_words_both_and_pictures_each_at_its_rate() -> None:

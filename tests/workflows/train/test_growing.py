@@ -17,10 +17,14 @@ from superlink.decoders.artifacts import Boxes
 from superlink.decoders.contract import Call, DecoderConfig
 from superlink.decoders.diffusion.decoder import DiffusionDecoder
 from superlink.decoders.unipose.config import pose_routes
+from superlink.router.encoding import encode
 from superlink.router.errors import InputError, ModelError
+from superlink.router.generation import Request, generate
 from superlink.router.links import LinkBatch, SuperLink
+from superlink.router.messages import Message
 from superlink.router.requests import GenerateOptions
 from superlink.workflows.data.shapes import Scene
+from superlink.workflows.data.shapes_samples import ShapesSamples
 from superlink.workflows.train.beginning import begin_as
 from superlink.workflows.train.growing import GrownSystem
 from superlink.workflows.train.recipes.decoders import smoke_decoders
@@ -51,6 +55,42 @@ def boxes(model: Model) -> list[Boxes]:
             image=[Scene.generate(seed).image() for seed in (1, 2)],
         )
     return [one for turn in turns for one in turn.artifacts if isinstance(one, Boxes)]
+
+
+@pytest.mark.parametrize("layers", [2, 3, 5, 7])
+def test_a_deeper_router_writes_bit_for_bit_what_it_wrote_before(
+    start: Path, tmp_path: Path, layers: int
+) -> None:
+    router = load_model(start).router.eval()
+    deeper = grown(start, layers=layers)
+    deeper.export(deeper.build().eval(), tmp_path)
+    model = load_model(tmp_path)
+    assert len(model.router.language.model.layers) == layers == model.router.language.config.num_hidden_layers
+    questions = [
+        (Message(role="user", text="find the stars", images=(Scene.generate(1).image(),)),),
+        (Message(role="user", text="hello"),),
+    ]
+    rows = encode(questions, model.tokenizer, router.config, training=False)
+    with torch.no_grad():
+        before, after = router(rows), model.router.eval()(rows)
+    assert torch.equal(before.hidden, after.hidden)
+    asked = [Request(conversation=question) for question in questions]
+    written = [[one.raw for one in generate(r, model.tokenizer, asked)] for r in (router, model.router)]
+    assert written[0] == written[1]
+
+
+def test_new_layers_learn_although_they_add_nothing_at_first(start: Path) -> None:
+    module = grown(start, layers=4).build()
+    batch = module.prepare([ShapesSamples(9, targets=False)[k] for k in range(2)])
+    module.total(module(batch, batch.counts), {}).backward()
+    fresh = [layer for layer in module.router.language.model.layers if not layer.mlp.down_proj.weight.any()]
+    assert len(fresh) == 2
+    assert all(layer.mlp.down_proj.weight.grad.any() for layer in fresh)
+
+
+def test_layers_are_not_lost(start: Path) -> None:
+    with pytest.raises(InputError, match="2 layers, which cannot become 1"):
+        grown(start, layers=1).build()
 
 
 def test_what_the_folder_could_find_is_found_as_before(start: Path, tmp_path: Path) -> None:

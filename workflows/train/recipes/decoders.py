@@ -158,8 +158,8 @@ def tiny_unipose(detector: GroundingDinoConfig) -> UniPoseConfig:
 
 def _smallest(painter: DecoderConfig) -> DecoderConfig:
     assert isinstance(painter, DiffusionConfig)
-    vae: dict[str, Any] = {**painter.vae, "block_out_channels": [8, 8, 16], "sample_size": 32}
-    unet = {"block_out_channels": [8, 16, 16], "cross_attention_dim": 16, "sample_size": 8}
+    vae: dict[str, Any] = {**painter.vae, "block_out_channels": [8, 8, 16, 16], "sample_size": 32}
+    unet = {"block_out_channels": [8, 16, 16], "cross_attention_dim": 16, "sample_size": 4}
     return replace(
         painter,
         vae=vae,

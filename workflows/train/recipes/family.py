@@ -33,6 +33,7 @@ from superlink.workflows.train.recipes.sources import (
     words,
 )
 
+LAYERS = 10  # of the language model: six of a `tiny` that detects did not fit even the sentences of training
 PAINTER, EDITOR = "decoders.stable_diffusion", "decoders.instruct_pix2pix"
 # UniPose is a detector first: what it begins with.
 AS_DETECTOR = {
@@ -223,5 +224,10 @@ def family_system(
             f"{', '.join(config.name for config in saved) or 'no decoder'}"
         )
     return GrownSystem(
-        folder=folder, decoders=decoders(detectors[0]), name="tiny", dtype="fp16", autoencoders="one"
+        folder=folder,
+        decoders=decoders(detectors[0]),
+        layers=LAYERS,
+        name="tiny",
+        dtype="fp16",
+        autoencoders="one",
     )
