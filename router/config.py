@@ -75,12 +75,14 @@ class TokenIds:
 class RouterConfig:
     """Vision tower, bridge, region encoder, language model and routing tokens."""
 
-    vision: Mapping[str, Any]  # keyword arguments of transformers' CLIPVisionConfig
+    # Keyword arguments of transformers' CLIPVisionConfig; or, with a `model_type`, those of a backbone of
+    # transformers with one feature map, and beside them `image_size` and `patch_size`, the map's stride.
+    vision: Mapping[str, Any]
     llm: Mapping[str, Any]  # keyword arguments of transformers' LlamaConfig
     tokens: tuple[RoutingToken, ...]
     token_ids: TokenIds
     bridge: str = "mlp2x_gelu"  # "linear", "mlp<N>x_gelu" or "internvl_mlp"
-    vision_layer: int = -2  # index into the tower's hidden states; 0 = its embeddings
+    vision_layer: int = -2  # index into CLIP's hidden states; 0 = its embeddings
     pixel_shuffle: bool = False  # merge 2 x 2 visual tokens into one of four times the width
     region_encoder: bool = True
     region_pooling: RegionPooling = "grid_sample"
@@ -115,13 +117,18 @@ class RouterConfig:
         self._check_tokens()
 
     def _check_vision(self) -> None:
-        vision = self.vision_config()
-        side, patch, layers = self.image_size, self.patch_size, vision.num_hidden_layers
+        side, patch = self.image_size, self.patch_size
         if side % patch or (self.pixel_shuffle and side // patch % 2):
             multiple = 2 * patch if self.pixel_shuffle else patch
             raise ModelError(f"image_size must be a multiple of {multiple}, got {side}")
         if self.region_encoder and patch % _REGION_CELL:
             raise ModelError(f"the region encoder needs an even patch_size, got {patch}")
+        if self.sees_through_backbone:
+            maps = list(self.backbone_config().out_features)
+            if len(maps) != 1:
+                raise ModelError(f"a backbone as vision tower gives one feature map, got out_features {maps}")
+            return
+        layers = self.vision_config().num_hidden_layers
         if not -layers - 1 <= self.vision_layer <= layers:
             raise ModelError(f"vision_layer {self.vision_layer} does not exist in a tower of {layers} layers")
 
@@ -158,6 +165,29 @@ class RouterConfig:
         from transformers import CLIPVisionConfig
 
         config: CLIPVisionConfig = _transformers_config(CLIPVisionConfig, self.vision, "vision")
+        return config
+
+    @property
+    def sees_through_backbone(self) -> bool:
+        """Whether the vision tower is a backbone of transformers and not CLIP."""
+        return "model_type" in self.vision
+
+    def backbone_config(self) -> Any:
+        """The configuration of a vision tower that is not CLIP.
+
+        Raises:
+            ModelError: transformers has no such backbone, or not with these fields.
+        """
+        from transformers import AutoConfig
+
+        data = {name: value for name, value in self.vision.items() if name not in _FRAME}
+        try:
+            kind = type(AutoConfig.for_model(data.pop("model_type")))
+        except ValueError as error:
+            raise ModelError(f"vision: {' '.join(str(error).split())}") from error
+        config = _transformers_config(kind, data, "vision")
+        if not hasattr(config, "out_features"):
+            raise ModelError(f"vision: {kind.__name__} is not the configuration of a backbone")
         return config
 
     def llm_config(self) -> LlamaConfig:
@@ -232,12 +262,13 @@ class RouterConfig:
         return _record(cls, data, "router")
 
     def _vision_field(self, name: str) -> int:
-        value = getattr(self.vision_config(), name)
+        value = self.vision.get(name) if self.sees_through_backbone else getattr(self.vision_config(), name)
         if not isinstance(value, int):
             raise ModelError(f"vision {name} must be one number, got {value!r}")
         return value
 
 
+_FRAME = ("image_size", "patch_size")  # of `vision`, which a backbone does not know
 _PLAIN: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "str": (str,),

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPVisionModel, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from superlink.router.batch import RouterBatch, RouterOutput, RowLink
 from superlink.router.bridge import build_bridge, shuffle_pixels
@@ -27,9 +27,9 @@ from superlink.router.groups import LinkGroup, expand, find_groups
 from superlink.router.packing import PACKED
 from superlink.router.regions import PointSampler, RegionEncoder
 from superlink.router.tokens import RoutingToken
+from superlink.router.tower import build_tower, look, tower_width
 
 IGNORED = -100  # label of a position without language loss
-_REGION_LEVELS = 3  # last hidden states of the tower that the region encoder reads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,16 +46,17 @@ class Router(nn.Module):
     def __init__(self, config: RouterConfig) -> None:
         super().__init__()
         self.config = config
-        vision, llm = config.vision_config(), config.llm_config()
-        self.vision_tower = CLIPVisionModel(vision)
+        llm = config.llm_config()
+        self.vision_tower = build_tower(config)
+        seen = tower_width(self.vision_tower)
         language = LlamaForCausalLM(llm)
         language.set_attn_implementation(PACKED)  # answers are written without padding
         self.llm: nn.Module = language
         merged = 4 if config.pixel_shuffle else 1
-        self.bridge = build_bridge(config.bridge, merged * vision.hidden_size, llm.hidden_size)
+        self.bridge = build_bridge(config.bridge, merged * seen, llm.hidden_size)
         self.region_encoder = (
             RegionEncoder(
-                width=vision.hidden_size,
+                width=seen,
                 out_width=llm.hidden_size,
                 patch_size=config.patch_size,
                 pooling=config.region_pooling,
@@ -170,13 +171,10 @@ class Router(nn.Module):
     def see(self, tiles: Tensor) -> VisualFeatures:
         """Visual tokens of (P, 3, S, S) normalised tiles."""
         with torch.no_grad() if self.config.freeze_vision else nullcontext():
-            states = self.vision_tower(tiles, output_hidden_states=True).hidden_states
-        tokens = states[self.config.vision_layer][:, 1:]
+            tokens, levels = look(self.vision_tower, tiles, self.config)
         if self.config.pixel_shuffle:
             tokens = shuffle_pixels(tokens)
-        return VisualFeatures(
-            tokens=self.bridge(tokens), levels=tuple(state[:, 1:] for state in states[-_REGION_LEVELS:])
-        )
+        return VisualFeatures(tokens=self.bridge(tokens), levels=levels)
 
     def query(self, token: RoutingToken) -> Tensor:
         """(L, D) learned queries of a routing token; (0, D) for a link kind without queries."""

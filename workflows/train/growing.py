@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ class GrownSystem:
     decoders: tuple[DecoderConfig, ...]  # all of them, with the routes that they are to have
     known: tuple[type[DecoderConfig], ...] = ()  # configuration classes of decoders from elsewhere
     layers: int = 0  # of the router's language model; 0 = as many as it has. New ones change nothing at first
+    # Another vision tower, as `RouterConfig.vision` describes it, with 2 x 2 patches as one visual token. It
+    # begins with random weights, and so do the bridge and the region encoder. None = the folder's own.
+    vision: Mapping[str, Any] | None = None
     name: str = ""  # of the exported model; "" = as it was
     dtype: Precision = "fp32"  # of exported weights
     autoencoders: Autoencoders = "built"  # of painters, none of which the folder may have then
@@ -59,6 +62,8 @@ class GrownSystem:
             begin_autoencoders(decoders, shared=self.autoencoders == "one")
         if self.layers:
             deepen(model.router, self.layers)
+        if self.vision is not None:
+            model = replace(model, router=seeing(model.router, self.vision))
         routes = [route for config in self.decoders for route in config.routes]
         write_also(model.router, list(dict.fromkeys(route.token for route in routes)))
         # Whether routes, tokens and words go together is known now, not when the run ends.
@@ -103,6 +108,14 @@ def deepen(router: Router, layers: int) -> None:
             grown.append(fresh)
     language.model.layers = grown
     router.config = config
+
+
+def seeing(router: Router, vision: Mapping[str, Any]) -> Router:
+    """A router with another vision tower, and with the words, links and layers of this one."""
+    fresh = Router(replace(router.config, vision=vision, vision_layer=-1, pixel_shuffle=True))
+    for part in ("llm", "queries"):
+        load_strictly(fresh.get_submodule(part), dict(router.get_submodule(part).state_dict()), f"the {part}")
+    return fresh
 
 
 def write_also(router: Router, tokens: Sequence[RoutingToken]) -> None:

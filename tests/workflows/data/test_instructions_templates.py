@@ -16,6 +16,7 @@ from superlink.workflows.data.instructions.synonyms import spells_held_out, syno
 from superlink.workflows.data.instructions.tasks import fill
 from superlink.workflows.data.instructions.vocabulary import Vocabulary
 from superlink.workflows.data.instructions.words import COLORS, SHAPES, article, plural
+from superlink.workflows.data.scene_tasks.poses import KEYPOINTS
 
 TASKS = ("detect", "ground", "segment", "mixed", "negation", "chat", "region", "dialogue")
 FORMS = ("all", "many", "the", "a", "it", "name", "each", "bare", "whole")
@@ -160,15 +161,21 @@ def test_other_words_never_spell_a_held_out_wording(monkeypatch: pytest.MonkeyPa
     at = next(k for k, word in enumerate(words) if word.isalpha())
     written = " ".join(["qqq" if k == at else word for k, word in enumerate(words)])
     monkeypatch.setattr(
-        "superlink.workflows.data.instructions.synonyms.synonyms", lambda: {("qqq",): (words[at],)}
+        "superlink.workflows.data.instructions.synonyms.synonyms", lambda name: {("qqq",): (words[at],)}
     )
     assert {varied(Random(seed), written, "detect") for seed in range(40)} == {written}
     assert {varied(Random(seed), f"{written} now", "detect") for seed in range(40)} > {f"{written} now"}
 
 
-def test_synonyms_name_nothing_that_can_be_found_and_no_slot() -> None:
-    found = {*SHAPES, *COLORS} - {"figure"}
-    for key, others in synonyms().items():
+JOINTS = {
+    part.split()[-1] for part in KEYPOINTS
+}  # "keep an eye out" is fine where no keypoints are asked for
+
+
+@pytest.mark.parametrize(("name", "parts"), [("detect", set()), ("pose", JOINTS)])
+def test_synonyms_name_nothing_that_can_be_found_and_no_slot(name: str, parts: set[str]) -> None:
+    found = {*SHAPES, *COLORS, *parts} - {"figure"}
+    for key, others in synonyms(name).items():
         for text in (" ".join(key), *others):
             assert re.fullmatch(r"[A-Za-z' ,-]+", text), text
             assert not found & set(text.lower().split()), text

@@ -28,7 +28,7 @@ from superlink.workflows.data.shapes_samples import ShapesSamples
 from superlink.workflows.train.beginning import begin_as
 from superlink.workflows.train.growing import GrownSystem
 from superlink.workflows.train.recipes.decoders import smoke_decoders
-from superlink.workflows.train.recipes.family import AS_DETECTOR
+from superlink.workflows.train.recipes.family import AS_BACKBONE, AS_DETECTOR, eyes
 from tests.workflows.train.small_start import detector, forced, start_folder
 
 FOUND = "Here they are:<det> red circle</det>[DET],<det> star</det>[GRD]."
@@ -86,6 +86,21 @@ def test_new_layers_learn_although_they_add_nothing_at_first(start: Path) -> Non
     fresh = [layer for layer in module.router.language.model.layers if not layer.mlp.down_proj.weight.any()]
     assert len(fresh) == 2
     assert all(layer.mlp.down_proj.weight.grad.any() for layer in fresh)
+
+
+def test_other_eyes_leave_words_links_and_layers_as_they_are(start: Path, tmp_path: Path) -> None:
+    before = load_model(start)
+    system = grown(start, vision=eyes(detector(), 64))
+    module = system.build()
+    system.export(module.eval(), tmp_path)
+    after = load_model(tmp_path)
+    assert after.router.config.sees_through_backbone
+    for part in ("llm", "queries"):
+        found = after.router.get_submodule(part).state_dict()
+        for name, value in before.router.get_submodule(part).state_dict().items():
+            assert torch.equal(found[name], value), name
+    given = begin_as(module, AS_BACKBONE)
+    assert {name for name in module.state_dict() if name.startswith("router.vision_tower.")} == given
 
 
 def test_layers_are_not_lost(start: Path) -> None:

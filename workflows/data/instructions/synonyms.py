@@ -1,7 +1,8 @@
 """Other words of the same meaning in sentences of training: what people know and a young model does not.
 
 A template is met as it was written half of the time; otherwise words of it make room for others from
-`templates/synonyms.txt`. Held-out wordings stay as they are, and no replacement may spell one.
+`templates/synonyms.txt` where things are to be found, from `templates/synonyms_scenes.txt` elsewhere:
+what means the same differs. Held-out wordings stay as they are, and no replacement may spell one.
 """
 
 from __future__ import annotations
@@ -15,15 +16,21 @@ from superlink.workflows.data.instructions.grammar import Choice, lines, templat
 UNTOUCHED = 0.5  # of the sentences
 _REPLACED = 0.35  # of the words, in the others, that have others of the same meaning
 _LONGEST = 4  # words of a key
+_FINDING = frozenset(["detect", "ground", "segment", "mixed", "negation", "chat", "region", "dialogue"])
+Synonyms = dict[tuple[str, ...], tuple[str, ...]]
 _PIECE = re.compile(r"\{[^}]*\}|[A-Za-z]+(?:['-][A-Za-z]+)*|[^A-Za-z{]+")
 _SLOT = re.compile(r"\{(\w*)[^}]*\}")
 
 
+def synonyms(name: str) -> Synonyms:
+    """What may stand in place of some words in a row, in templates of file `name`."""
+    return _table("synonyms" if name in _FINDING else "synonyms_scenes")
+
+
 @cache
-def synonyms() -> dict[tuple[str, ...], tuple[str, ...]]:
-    """What may stand in place of some words in a row."""
-    table: dict[tuple[str, ...], tuple[str, ...]] = {}
-    for line in lines("synonyms"):
+def _table(name: str) -> Synonyms:
+    table: Synonyms = {}
+    for line in lines(name):
         key, _, others = line.partition(": ")
         table[tuple(key.split(" "))] = tuple(others.split(" | "))
     return table
@@ -33,13 +40,12 @@ def varied(rng: Random, skeleton: str, name: str) -> str:
     """The text of a template of file `name`, slots still open, with other words here and there."""
     if rng.random() < UNTOUCHED:
         return skeleton
-    changed = _replaced(rng, skeleton)
+    changed = _replaced(rng, skeleton, synonyms(name))
     return skeleton if changed == skeleton or spells_held_out(changed, name) else changed
 
 
-def _replaced(rng: Random, skeleton: str) -> str:
+def _replaced(rng: Random, skeleton: str, table: Synonyms) -> str:
     pieces: list[str] = _PIECE.findall(skeleton)
-    table = synonyms()
     written: list[str] = []
     at = 0
     while at < len(pieces):

@@ -27,7 +27,6 @@ TOKENS: dict[str, tuple[str, ...]] = {
 }
 _ONE_NAMED = 0.4  # of what is spoken of with "the" and not asked for
 ONE_OBJECT = "gr"  # groups that name one object
-VARIED = frozenset(["detect", "ground", "segment", "mixed", "negation", "chat", "region", "dialogue"])
 NAMING = ("detect", "ground", "chat")  # no single word of these decides what is asked for
 
 
@@ -115,7 +114,7 @@ def dressed(rng: Random, template: Template, split: Split) -> str:
     """A template's text with politeness and slips of the keyboard; slots still open."""
     imperative = template.section == "imperative" or template.source.startswith(("<find>", "<segment>"))
     skeleton = tidy(template.body.sample(rng))
-    if split == "train" and template.file in VARIED:
+    if split == "train":
         skeleton = varied(rng, skeleton, template.file)
     skeleton = surface.wrapped(rng, skeleton, split, imperative=imperative)
     return surface.without_apostrophes(rng, surface.with_typo(rng, tidy(skeleton)))

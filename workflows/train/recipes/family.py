@@ -6,9 +6,11 @@ as the detector, the editor as the painter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from superlink.agents.embedded import model_folder
 from superlink.agents.model_folder import read_outline
@@ -43,7 +45,17 @@ AS_DETECTOR = {
     "decoders.unipose.patch2query": "decoders.grounding_dino.patch2query",
     "decoders.unipose.patch2keypoint": "decoders.grounding_dino.patch2query",
 }
+# Of the detector's backbone, the router's eyes are all but the last stage: squares of 16 pixels.
+_STAGES = 3
+_PATCH = 16  # pixels
+EYES = "router.vision_tower.bit"
+AS_BACKBONE = {
+    f"{EYES}.{part}": f"decoders.grounding_dino.model.pyramid.backbone.bit.{part}"
+    for part in ("embedder", *(f"encoder.stages.{stage}" for stage in range(_STAGES)))
+}
 AS_PAINTER = {f"{EDITOR}.{part}": f"{PAINTER}.{part}" for part in ("unet", "mapper", "no_words")}
+# What learns to answer: the tower keeps what the names of things have taught it, and costs no backward pass.
+SPEAKING = ("router.llm.*", "router.queries.*", "router.bridge.*", "router.region_encoder.*")
 # Parts of UniPose that have learned when its own stages begin.
 LEARNED = tuple(
     f"decoders.{name}.{part}.*"
@@ -106,17 +118,17 @@ def _router_stages() -> tuple[Stage, ...]:
         # 4.1 s: 1.4 hours.
         Stage(
             name="words", steps=2500, mixture=(spoken,), lr=1.5e-3, warmup=100, floor=0.1, global_batch=128,
-            micro_batch=16, lesson="words", trainable=("router.llm.*", "router.queries.*"),
+            micro_batch=8, lesson="words", trainable=("router.llm.*", "router.queries.*"),
         ),
         Stage(
-            name="patches", steps=3000, mixture=(glances(224),), lr=1.5e-3, warmup=100, floor=0.05,
-            global_batch=64, micro_batch=32, lesson="patches",
+            name="patches", steps=1500, mixture=(glances(224),), lr=1.5e-3, warmup=100, floor=0.05,
+            global_batch=64, micro_batch=32, lesson="patches", begins_as=AS_BACKBONE,
             trainable=("router.vision_tower.*", "router.bridge.*"),
         ),
         # 2.9 s: 2.0 hours.
         Stage(
             name="answers", steps=5000, mixture=(glances(224, 3.0, mix=GLANCING_ALL), spoken), lr=1e-3,
-            warmup=100, floor=0.1, global_batch=48, micro_batch=12, trainable=("router.*",),
+            warmup=100, floor=0.1, global_batch=48, micro_batch=8, trainable=SPEAKING,
         ),
     )  # fmt: skip
 
@@ -185,7 +197,12 @@ def _joint_stages() -> tuple[Stage, ...]:
         words(1.5, mix=SPEAKING_ALL),
     )
     # 4.2 s: 2.6 hours.
-    return (Stage(name="together", steps=4500, mixture=mixture, lr=3e-4, warmup=50, floor=0.02),)
+    return (
+        Stage(
+            name="together", steps=4500, mixture=mixture, lr=3e-4, warmup=50, floor=0.02,
+            trainable=(*SPEAKING, "decoders.*"),
+        ),
+    )  # fmt: skip
 
 
 def shapes_family_smoke(start: str | Path = "tiny") -> TrainConfig:
@@ -206,6 +223,23 @@ def shapes_family_smoke(start: str | Path = "tiny") -> TrainConfig:
     )
 
 
+def eyes(detector: GroundingDinoConfig, side: int) -> dict[str, Any]:
+    """The vision tower of a router that begins with the backbone of this detector.
+
+    Args:
+        side: of a tile, in pixels; rounded up to whole visual tokens of 2 x 2 patches.
+    """
+    backbone = dict(detector.backbone)
+    return {
+        **backbone,
+        "depths": backbone["depths"][:_STAGES],
+        "hidden_sizes": backbone["hidden_sizes"][:_STAGES],
+        "out_features": [f"stage{_STAGES}"],
+        "image_size": math.ceil(side / (2 * _PATCH)) * 2 * _PATCH,
+        "patch_size": _PATCH,
+    }
+
+
 def family_system(
     start: str | Path, decoders: Callable[[GroundingDinoConfig], tuple[DecoderConfig, ...]]
 ) -> GrownSystem:
@@ -216,7 +250,7 @@ def family_system(
         InputError: it has no Grounding DINO.
     """
     folder = model_folder(start).absolute()  # workers may stand in another folder
-    saved = read_outline(folder)[2]
+    router, _, saved = read_outline(folder)
     detectors = [config for config in saved if isinstance(config, GroundingDinoConfig)]
     if not detectors:
         raise InputError(
@@ -227,6 +261,7 @@ def family_system(
         folder=folder,
         decoders=decoders(detectors[0]),
         layers=LAYERS,
+        vision=eyes(detectors[0], router.image_size),
         name="tiny",
         dtype="fp16",
         autoencoders="one",
