@@ -107,19 +107,21 @@ def shapes_family(start: str | Path = "tiny") -> TrainConfig:
     )
 
 
-# Hours of a stage: of two cores with nothing else to do, 14.5 in all. They come from seconds of one core a
-# step, which were measured on three steps of each stage at full size while a training had both cores.
+# Hours of a stage: of two cores with nothing else to do, about 14 in all. "words" was measured; the others come
+# from seconds of one core a step, measured on three steps while a training had both cores, most of them
+# before the language model had ten layers, rows were sorted and painters worked on small latents.
 
 
 def _router_stages() -> tuple[Stage, ...]:
     """Words of all tasks; then pictures, which the router alone looks at: what is where, and answers."""
     spoken = words(mix=SPEAKING_ALL)
     return (
-        # 4.1 s: 1.4 hours.
+        # 2.1 s of both cores: 1.5 hours.
         Stage(
             name="words", steps=2500, mixture=(spoken,), lr=1.5e-3, warmup=100, floor=0.1, global_batch=128,
             micro_batch=8, lesson="words", trainable=("router.llm.*", "router.queries.*"),
         ),
+        # 0.9 s of both cores, by single passes: 0.4 hours.
         Stage(
             name="patches", steps=1500, mixture=(glances(224),), lr=1.5e-3, warmup=100, floor=0.05,
             global_batch=64, micro_batch=32, lesson="patches", begins_as=AS_BACKBONE,
