@@ -107,21 +107,21 @@ def shapes_family(start: str | Path = "tiny") -> TrainConfig:
     )
 
 
-# Hours of a stage: of two cores with nothing else to do, about 14 in all. "words" was measured; the others come
-# from seconds of one core a step, measured on three steps while a training had both cores, most of them
-# before the language model had ten layers, rows were sorted and painters worked on small latents.
+# Hours of a stage: of two cores with nothing else to do, about 13 in all. "words" was measured; the others
+# come from seconds of one core a step, taken from a few passes while a training had both cores, those of
+# "answers", "edits" and "together" before the language model had ten layers and rows were sorted.
 
 
 def _router_stages() -> tuple[Stage, ...]:
     """Words of all tasks; then pictures, which the router alone looks at: what is where, and answers."""
     spoken = words(mix=SPEAKING_ALL)
     return (
-        # 2.1 s of both cores: 1.5 hours.
+        # 4.2 s: 1.5 hours.
         Stage(
             name="words", steps=2500, mixture=(spoken,), lr=1.5e-3, warmup=100, floor=0.1, global_batch=128,
             micro_batch=8, lesson="words", trainable=("router.llm.*", "router.queries.*"),
         ),
-        # 0.9 s of both cores, by single passes: 0.4 hours.
+        # 2.1 s: 0.4 hours.
         Stage(
             name="patches", steps=1500, mixture=(glances(224),), lr=1.5e-3, warmup=100, floor=0.05,
             global_batch=64, micro_batch=32, lesson="patches", begins_as=AS_BACKBONE,
@@ -171,19 +171,19 @@ def _painter_stages() -> tuple[Stage, ...]:
             name="latents", steps=1500, mixture=(edits(2.0), paintings()), lr=1e-3, warmup=100, floor=0.02,
             global_batch=16, lesson="pictures", trainable=(f"{PAINTER}.vae.*",),
         ),
-        # 3.1 s: 1.7 hours.
+        # 4.3 s, with four noise levels of every picture: 1.5 hours.
         Stage(
-            name="one-thing", steps=4000, mixture=(paintings(single=True),), lr=5e-4, warmup=200, floor=0.5,
+            name="one-thing", steps=2500, mixture=(paintings(single=True),), lr=5e-4, warmup=200, floor=0.5,
             micro_batch=16, trainable=painter,
         ),
-        # 2.9 s: 1.8 hours.
+        # 4.3 s: 1.8 hours.
         Stage(
-            name="paintings", steps=4500, mixture=(paintings(),), lr=3e-4, warmup=50, floor=0.05,
+            name="paintings", steps=3000, mixture=(paintings(),), lr=3e-4, warmup=50, floor=0.05,
             micro_batch=16, trainable=painter,
         ),
-        # 3.3 s: 2.1 hours.
+        # 4.7 s: 2.0 hours.
         Stage(
-            name="edits", steps=4500, mixture=(edits(),), lr=4e-4, warmup=100, floor=0.05, micro_batch=16,
+            name="edits", steps=3000, mixture=(edits(),), lr=4e-4, warmup=100, floor=0.05, micro_batch=16,
             trainable=editor, begins_as=AS_PAINTER,
         ),
     )  # fmt: skip
