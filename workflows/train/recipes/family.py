@@ -107,7 +107,7 @@ def shapes_family(start: str | Path = "tiny") -> TrainConfig:
     )
 
 
-# Hours of a stage: of two cores with nothing else to do, about 13 in all. "words" was measured; the others
+# Hours of a stage: of two cores with nothing else to do, 14.5 in all. "words" was measured; the others
 # come from seconds of one core a step, taken from a few passes while a training had both cores, those of
 # "answers", "edits" and "together" before the language model had ten layers and rows were sorted.
 
