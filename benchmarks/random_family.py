@@ -1,4 +1,4 @@
-"""Writes a model folder of the embedded router's size with every decoder at tiny size and random weights.
+"""Writes the family as its recipe begins it, before anything new is trained: most weights are random.
 
     python benchmarks/random_family.py FOLDER
 
@@ -15,52 +15,38 @@ from pathlib import Path
 
 import torch
 
-from superlink.agents.embedded import model_folder
-from superlink.agents.model_folder import Model, read_outline, save_model
 from superlink.decoders.contract import DecoderConfig
-from superlink.decoders.diffusion.tiny import tiny_instruct_pix2pix, tiny_stable_diffusion
 from superlink.decoders.grounding_dino import GroundingDinoConfig
-from superlink.decoders.grounding_dino.config import perception_routes
-from superlink.decoders.sam.config import small_sam
+from superlink.decoders.sam.config import SamConfig
 from superlink.decoders.unipose import UniPoseConfig
-from superlink.router.model import Router
-from superlink.workflows.train.recipes import tiny_detector
+from superlink.workflows.train.recipes.decoders import family_decoders
+from superlink.workflows.train.recipes.family import family_system
 
 GUESSES = 8  # boxes that a detector serves, and masks of them
 
 
-def family() -> tuple[DecoderConfig, ...]:
-    """All decoders; masks are Segment Anything's, of boxes that the detector finds."""
-    boxes = tiny_detector()
-    stages = {"out_features": ["stage2", "stage3", "stage4"]}
-    people = replace(boxes, mask_dim=0, mask_hidden=None, backbone=dict(boxes.backbone) | stages)
-    return (
-        _guessing(replace(boxes, routes=perception_routes()[:2])),
-        replace(small_sam(), threshold=0.0),
-        UniPoseConfig(detector=_guessing(people), box_layers=1, num_instances=20, max_keypoints=17),
-        tiny_stable_diffusion(),
-        tiny_instruct_pix2pix(),
-    )
+def family(detector: GroundingDinoConfig) -> tuple[DecoderConfig, ...]:
+    """All decoders of the recipe, with guesses."""
+    return tuple(_guesser(config) for config in family_decoders(detector))
 
 
 def write(folder: Path, *, router: Path | str = "tiny", seed: int = 0) -> None:
     """
     Args:
         folder: made if needed.
-        router: name of an embedded model, or a folder, whose router's sizes and words are taken.
+        router: name of an embedded model, or a folder, that the family grows from.
     """
     torch.manual_seed(seed)
-    decoders = family()
-    outline, tokenizer, _ = read_outline(model_folder(router))
-    tokens = tuple(route.token for config in decoders for route in config.routes)
-    fresh = Router(replace(outline, tokens=tokens))
-    model = Model(
-        name="random",
-        router=fresh,
-        tokenizer=tokenizer,
-        decoders=tuple(config.build(outline.width) for config in decoders),
-    )
-    save_model(folder, model, dtype="fp16")
+    system = replace(family_system(router, family), name="random")
+    system.export(system.build().eval(), folder)
+
+
+def _guesser(config: DecoderConfig) -> DecoderConfig:
+    if isinstance(config, GroundingDinoConfig):
+        return _guessing(config)
+    if isinstance(config, UniPoseConfig):
+        return replace(config, detector=_guessing(config.detector))
+    return replace(config, threshold=0.0) if isinstance(config, SamConfig) else config
 
 
 def _guessing(config: GroundingDinoConfig) -> GroundingDinoConfig:

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import ask, random_family
 from benchmarks.ask_tasks import tasks_of
 from superlink.agents.model_folder import load_model, read_outline, save_model
+from superlink.workflows.train.recipes.family import LAYERS
 from tests.agents.tiny_family import build_family
 from tests.agents.tiny_model import build_model
 from tests.benchmarks.conftest import Printed
@@ -77,12 +78,12 @@ def test_every_run_sees_another_picture() -> None:
     assert len(seen) == 60
 
 
-def test_a_random_family_has_every_task_at_the_embedded_size(tiny: Path, tmp_path: Path) -> None:
+def test_a_random_family_has_every_task_at_the_size_of_the_recipe(tiny: Path, tmp_path: Path) -> None:
     random_family.write(tmp_path / "family", router=tiny)
     router, tokenizer, decoders = read_outline(tmp_path / "family")
     assert tuple(tasks_of(decoders)) == ask.TASKS
     embedded, words, _ = read_outline(tiny)
-    assert router.llm == embedded.llm
+    assert router.llm == {**embedded.llm, "num_hidden_layers": LAYERS}
     assert tokenizer.size == words.size
     links = {token.text: token.num_links for token in router.tokens}
     assert (links["[GEN]"], links["[EDIT]"]) == (64, 64)

@@ -95,3 +95,9 @@ def test_a_stride_that_is_not_the_backbones_is_named(config: RouterConfig) -> No
     router = Router(convolved(config, vision={"patch_size": 32}, region_encoder=False))
     with pytest.raises(ModelError, match="makes 4 x 4 features of a tile of 64 pixels; with patch_size 32"):
         router.see(torch.randn(1, 3, 64, 64))
+
+
+def test_a_backbone_that_would_fetch_or_need_another_library_is_refused(config: RouterConfig) -> None:
+    fields = {"model_type": "timm_backbone", "backbone": "resnet18", "image_size": 64, "patch_size": 16}
+    with pytest.raises(ModelError, match=r"vision.*TimmBackboneConfig"):
+        replace(config, vision=fields, vision_layer=-1)

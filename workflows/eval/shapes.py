@@ -14,6 +14,7 @@ from typing import TypeVar
 from superlink.agents.asking import Question
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Boxes, Masks
+from superlink.router.tokens import ROUTING_TEXTS
 from superlink.workflows.data.samples import Dataset
 from superlink.workflows.data.shapes_samples import ShapesMix, ShapesSamples
 from superlink.workflows.eval import scenes
@@ -31,8 +32,9 @@ from superlink.workflows.eval.wordings import FINDING_TOKENS, SpokenSamples, wor
 FINDING = ("routing", "wordings", "boxes", "masks", "grounding", "foreign")
 PARTS = (*FINDING, *TASKS)
 Kind = TypeVar("Kind", Boxes, Masks)
-# What a system of all decoders is asked in the part "routing"; one without some of them, `ShapesMix()`.
-EVERY_TOKEN = FINDING_TOKENS | {"[POSE]", "[GEN]", "[EDIT]"}
+# What a system that writes every token is asked in the part "routing"; another one, `ShapesMix()`. Left
+# out are tasks whose phrases follow from what is seen (captions with boxes, examples, later rounds about a
+# scene): a wrong phrase there is no wrong routing.
 EVERY_TASK = ShapesMix(
     detect=0.13,
     ground=0.08,
@@ -45,7 +47,6 @@ EVERY_TASK = ShapesMix(
     dialogue=0.06,
     vqa=0.08,
     caption=0.02,
-    grounded_caption=0.0,  # its phrases are what is seen, which another part measures
     region_caption=0.02,
     recognition=0.02,
     pose=0.06,
@@ -53,7 +54,6 @@ EVERY_TASK = ShapesMix(
     edit=0.06,
     compose=0.05,
     interactive=0.04,
-    follow_up=0.0,  # some of its rounds route what is seen
 )
 
 
@@ -121,7 +121,7 @@ def _teller(progress: Callable[[str, int], None], part: str) -> Progress:
 def _routing(
     answer: Answer, count: int, seed: int, tokens: Collection[str], batch: int, progress: Progress | None
 ) -> list[Metric]:
-    mix = EVERY_TASK if set(tokens) >= EVERY_TOKEN else ShapesMix()
+    mix = EVERY_TASK if set(tokens) >= set(ROUTING_TEXTS) else ShapesMix()
     length = questions_of("routing", count)
     samples = ShapesSamples(length, seed=FIRST_STREAM + seed, split="heldout", mix=mix)
     return routing(answer, samples, batch=batch, progress=progress)

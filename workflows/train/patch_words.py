@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from superlink.router.config import RouterConfig
+from superlink.router.errors import DataError
 from superlink.router.tokenizer import RouterTokenizer
 from superlink.workflows.data.samples import Sample
 
@@ -39,10 +40,20 @@ class PatchGoal:
 
 
 def patch_goal(sample: Sample, tokenizer: RouterTokenizer, config: RouterConfig) -> PatchGoal | None:
-    """What is where in the last picture of a sample; None where that is not known."""
+    """What is where in the last picture of a sample; None where that is not known.
+
+    Raises:
+        DataError: there is no picture, or its masks are of another size.
+    """
     shown = sample.shown
     if shown is None:
         return None
+    pictures = [image for message in sample.conversation for image in message.images]
+    if not pictures or shown.size != pictures[-1].shape[:2]:
+        raise DataError(
+            f"sample {sample.source!r} tells what a picture of {shown.size[0]} x {shown.size[1]} shows, "
+            f"its last one is {' x '.join(map(str, pictures[-1].shape[:2])) if pictures else 'missing'}"
+        )
     side = math.isqrt(config.tokens_per_tile)
     masks = torch.from_numpy(shown.masks).float()
     if config.tiling == "pad":

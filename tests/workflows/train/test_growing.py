@@ -103,6 +103,12 @@ def test_other_eyes_leave_words_links_and_layers_as_they_are(start: Path, tmp_pa
     assert {name for name in module.state_dict() if name.startswith("router.vision_tower.")} == given
 
 
+def test_eyes_cannot_begin_as_a_backbone_of_another_kind() -> None:
+    other = replace(detector(), backbone={**detector().backbone, "depths": [1, 1]})
+    with pytest.raises(InputError, match=r"of type 'bit' with 3 stages or more; .* depths \[1, 1\]"):
+        eyes(other, 64)
+
+
 def test_layers_are_not_lost(start: Path) -> None:
     with pytest.raises(InputError, match="2 layers, which cannot become 1"):
         grown(start, layers=1).build()

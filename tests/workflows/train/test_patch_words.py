@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from superlink.decoders.artifacts import Masks
+from superlink.router.errors import DataError
 from superlink.router.messages import Message
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.data.shapes_samples import ShapesSamples
@@ -95,6 +96,15 @@ def test_masks_of_a_padded_picture_are_padded_with_it() -> None:
     assert squashed is not None
     assert 2 not in padded.places.tolist()
     assert 2 in squashed.places.tolist()  # twice as tall there: 4 of 16
+
+
+@pytest.mark.parametrize("pictures", [(), (np.zeros((8, 9, 3), np.uint8),)])
+def test_masks_of_another_picture_or_of_none_are_refused(pictures: tuple[np.ndarray, ...]) -> None:
+    sample = sample_of(shown([rectangle(0, 0, 4, 4)], ("red",)), source="mine:3")
+    user, reply = sample.conversation
+    other = replace(sample, conversation=(replace(user, images=pictures), reply))
+    with pytest.raises(DataError, match="'mine:3' tells what a picture of 8 x 8 shows, its last one is"):
+        patch_goal(other, tokenizer(), ROUTER)
 
 
 def test_the_loss_is_the_cross_entropy_of_shares_of_words() -> None:

@@ -48,9 +48,8 @@ AS_DETECTOR = {
 # Of the detector's backbone, the router's eyes are all but the last stage: squares of 16 pixels.
 _STAGES = 3
 _PATCH = 16  # pixels
-EYES = "router.vision_tower.bit"
 AS_BACKBONE = {
-    f"{EYES}.{part}": f"decoders.grounding_dino.model.pyramid.backbone.bit.{part}"
+    f"router.vision_tower.bit.{part}": f"decoders.grounding_dino.model.pyramid.backbone.bit.{part}"
     for part in ("embedder", *(f"encoder.stages.{stage}" for stage in range(_STAGES)))
 }
 AS_PAINTER = {f"{EDITOR}.{part}": f"{PAINTER}.{part}" for part in ("unet", "mapper", "no_words")}
@@ -230,8 +229,16 @@ def eyes(detector: GroundingDinoConfig, side: int) -> dict[str, Any]:
 
     Args:
         side: of a tile, in pixels; rounded up to whole visual tokens of 2 x 2 patches.
+
+    Raises:
+        InputError: the backbone is of another kind than that of the recipe's detector, or too short.
     """
     backbone = dict(detector.backbone)
+    if backbone["model_type"] != "bit" or len(backbone.get("depths", ())) < _STAGES:
+        raise InputError(
+            f"the family's eyes begin as a detector's backbone of type 'bit' with {_STAGES} stages or more; "
+            f"this one is of type {backbone['model_type']!r} with depths {backbone.get('depths')}"
+        )
     return {
         **backbone,
         "depths": backbone["depths"][:_STAGES],
@@ -249,7 +256,7 @@ def family_system(
 
     Raises:
         ModelError: no such model.
-        InputError: it has no Grounding DINO.
+        InputError: it has no Grounding DINO, or one whose backbone cannot be the router's eyes.
     """
     folder = model_folder(start).absolute()  # workers may stand in another folder
     router, _, saved = read_outline(folder)

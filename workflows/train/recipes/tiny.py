@@ -75,10 +75,6 @@ def shapes_tiny() -> TrainConfig:
                 name="long", steps=4300, mixture=(pictures(224), glances(224, 2.0), words(3.0)), lr=3e-4,
                 warmup=50, floor=0.02, global_batch=48, micro_batch=12,
             ),
-            Stage(
-                name="last", steps=1600, mixture=(pictures(224), glances(224, 3.0), words(4.0)), lr=4e-4,
-                warmup=50, floor=0.02, global_batch=64, micro_batch=16,
-            ),
         ),
         global_batch=40,  # many small steps: classes are learned by the step more than by the picture
         micro_batch=8,
@@ -108,7 +104,7 @@ def shapes_smoke() -> TrainConfig:
     tiny = shapes_tiny()
     stages = tuple(
         replace(stage, steps=steps, warmup=2, global_batch=4)
-        for stage, steps in zip(tiny.stages, (20, 4, 2, 8, 4, 2, 4, 2, 2, 2, 2), strict=True)
+        for stage, steps in zip(tiny.stages, (20, 4, 2, 8, 4, 2, 4, 2, 2, 2), strict=True)
     )
     return replace(
         tiny,
