@@ -106,7 +106,7 @@ def shapes_family(start: str | Path = "tiny") -> TrainConfig:
     )
 
 
-# Hours of a stage: of two cores with nothing else to do, 14.5 in all. "words" was measured; the others
+# Hours of a stage: of two cores with nothing else to do, 10 in all. "words" was measured; the others
 # come from seconds of one core a step, taken from a few passes while a training had both cores, those of
 # "answers", "edits" and "together" before the language model had ten layers and rows were sorted.
 
@@ -120,15 +120,15 @@ def _router_stages() -> tuple[Stage, ...]:
             name="words", steps=2500, mixture=(spoken,), lr=1.5e-3, warmup=100, floor=0.1, global_batch=128,
             micro_batch=8, lesson="words", trainable=("router.llm.*", "router.queries.*"),
         ),
-        # 2.1 s: 0.4 hours.
+        # 2.1 s: 0.3 hours.
         Stage(
-            name="patches", steps=1500, mixture=(glances(224),), lr=1.5e-3, warmup=100, floor=0.05,
+            name="patches", steps=1000, mixture=(glances(224),), lr=1.5e-3, warmup=100, floor=0.05,
             global_batch=64, micro_batch=32, lesson="patches", begins_as=AS_BACKBONE,
             trainable=("router.vision_tower.*", "router.bridge.*"),
         ),
-        # 2.9 s: 2.0 hours.
+        # 2.9 s: 1.2 hours.
         Stage(
-            name="answers", steps=5000, mixture=(glances(224, 3.0, mix=GLANCING_ALL), spoken), lr=1e-3,
+            name="answers", steps=3000, mixture=(glances(224, 3.0, mix=GLANCING_ALL), spoken), lr=1e-3,
             warmup=100, floor=0.1, global_batch=48, micro_batch=8, trainable=SPEAKING,
         ),
     )  # fmt: skip
@@ -142,19 +142,19 @@ def _perception_stages() -> tuple[Stage, ...]:
     pointed, people = ShapesMix.only("interactive"), ShapesMix.only("pose")
     pose = ("decoders.unipose.*", "router.queries.pose.*")
     return (
-        # 3.6 s: 0.8 hours.
+        # 3.6 s: 0.4 hours.
         Stage(
-            name="masks", steps=1500, mixture=(tasks(224, mix=pointed, name="pointed-out"),), lr=5e-4,
+            name="masks", steps=800, mixture=(tasks(224, mix=pointed, name="pointed-out"),), lr=5e-4,
             warmup=100, floor=0.05, global_batch=16, trainable=("decoders.sam.*",),
         ),
-        # 4.3 s: 0.5 hours.
+        # 4.3 s: 0.4 hours.
         Stage(
-            name="keypoints-128", steps=800, mixture=(tasks(128, mix=people, name="people-128", least=0.2),),
+            name="keypoints-128", steps=600, mixture=(tasks(128, mix=people, name="people-128", least=0.2),),
             lr=5e-4, warmup=100, floor=0.4, image_side=128, trainable=pose, begins_as=AS_DETECTOR,
         ),
-        # 3.5 s: 0.5 hours.
+        # 3.5 s: 0.3 hours.
         Stage(
-            name="keypoints-224", steps=1000, mixture=(tasks(224, mix=people, name="people-224"),), lr=3e-4,
+            name="keypoints-224", steps=700, mixture=(tasks(224, mix=people, name="people-224"),), lr=3e-4,
             warmup=20, floor=0.05, global_batch=16, trainable=pose,
         ),
     )  # fmt: skip
@@ -165,24 +165,24 @@ def _painter_stages() -> tuple[Stage, ...]:
     painter = (f"{PAINTER}.unet.*", f"{PAINTER}.mapper.*", f"{PAINTER}.no_words", "router.queries.gen.*")
     editor = (f"{EDITOR}.unet.*", f"{EDITOR}.mapper.*", f"{EDITOR}.no_words", "router.queries.edit.*")
     return (
-        # 4.2 s: 0.9 hours.
+        # 4.2 s: 0.6 hours.
         Stage(
-            name="latents", steps=1500, mixture=(edits(2.0), paintings()), lr=1e-3, warmup=100, floor=0.02,
+            name="latents", steps=1000, mixture=(edits(2.0), paintings()), lr=1e-3, warmup=100, floor=0.02,
             global_batch=16, lesson="pictures", trainable=(f"{PAINTER}.vae.*",),
         ),
-        # 4.3 s, with four noise levels of every picture: 1.5 hours.
+        # 4.3 s, with four noise levels of every picture: 0.9 hours.
         Stage(
-            name="one-thing", steps=2500, mixture=(paintings(single=True),), lr=5e-4, warmup=200, floor=0.5,
+            name="one-thing", steps=1500, mixture=(paintings(single=True),), lr=5e-4, warmup=200, floor=0.5,
             micro_batch=16, trainable=painter,
         ),
-        # 4.3 s: 1.8 hours.
+        # 4.3 s: 1.2 hours.
         Stage(
-            name="paintings", steps=3000, mixture=(paintings(),), lr=3e-4, warmup=50, floor=0.05,
+            name="paintings", steps=2000, mixture=(paintings(),), lr=3e-4, warmup=50, floor=0.05,
             micro_batch=16, trainable=painter,
         ),
-        # 4.7 s: 2.0 hours.
+        # 4.7 s: 1.3 hours.
         Stage(
-            name="edits", steps=3000, mixture=(edits(),), lr=4e-4, warmup=100, floor=0.05, micro_batch=16,
+            name="edits", steps=2000, mixture=(edits(),), lr=4e-4, warmup=100, floor=0.05, micro_batch=16,
             trainable=editor, begins_as=AS_PAINTER,
         ),
     )  # fmt: skip
@@ -197,10 +197,10 @@ def _joint_stages() -> tuple[Stage, ...]:
         glances(224, 2.0, mix=GLANCING_ALL),
         words(1.5, mix=SPEAKING_ALL),
     )
-    # 4.2 s: 2.6 hours.
+    # 4.2 s: 1.8 hours.
     return (
         Stage(
-            name="together", steps=4500, mixture=mixture, lr=3e-4, warmup=50, floor=0.02,
+            name="together", steps=3000, mixture=mixture, lr=3e-4, warmup=50, floor=0.02,
             trainable=(*SPEAKING, "decoders.*"),
         ),
     )  # fmt: skip
