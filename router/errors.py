@@ -6,7 +6,9 @@ SuperlinkError
 ├── LinkError       routing tokens, link queries and link embeddings that do not match
 ├── DataError       a training or evaluation record that cannot be used; names file and record
 ├── DecoderError    a decoder could not produce an artifact for a call
-└── TrainError      a training run that cannot go on; names the step
+├── TrainError      a training run that cannot go on; names the step
+├── BusyError       more work waits than is allowed; ask again later
+└── LostError       what ran the request is gone (an actor, a node, a closed engine)
 
 Messages are one line: what was expected, what came, what to do.
 The command line prints that line and exits with 1.
@@ -41,3 +43,11 @@ class DecoderError(SuperlinkError):
 
 class TrainError(SuperlinkError):
     """A training run cannot go on; the message names the step."""
+
+
+class BusyError(SuperlinkError):
+    """More work waits than the limit allows; nothing was started, so ask again later."""
+
+
+class LostError(SuperlinkError):
+    """What ran the request is gone: an actor, a node, or an engine that was closed."""
