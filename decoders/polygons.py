@@ -33,7 +33,11 @@ def outlines(mask: BoolArray, *, tolerance: float = 0.0) -> list[Ring]:
     Returns:
         Polygons of at least four points; none for an empty mask.
     """
-    rings = _rings(mask)
+    columns, lines = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    if not columns.size:
+        return []
+    x, y = columns[0], lines[0]
+    rings = [np.add(ring, (x, y)) for ring in _rings(mask[y : lines[-1] + 1, x : columns[-1] + 1])]
     outer = [ring for ring in rings if _area(ring) > 0]
     holes: list[list[Ring]] = [[] for _ in outer]
     for ring in rings:

@@ -21,6 +21,9 @@ from superlink.decoders.writers.writer import Item, Writer
 from superlink.router.errors import InputError
 
 
+_MARK = "superlink_folder"  # in a dataset's info: the folder that it was made from
+
+
 class FiftyOneWriter(Writer):
     format = "fiftyone"
     keeps_pictures = True
@@ -40,6 +43,7 @@ class FiftyOneWriter(Writer):
         if not self._pictures:
             raise InputError("a FiftyOne dataset shows pictures; leave pictures= out")
         self._dataset = dataset or self.folder.resolve().name
+        self._check_name()
 
     def _kept(self, item: Item) -> Mapping[str, Any]:
         return {one.origin.id: _labels(one) for one in item.found}
@@ -55,9 +59,22 @@ class FiftyOneWriter(Writer):
             for name, rows in record.body.items():
                 sample[re.sub(r"\W", "_", name)] = _field(fo, rows)
             samples.append(sample)
+        self._check_name()
         dataset = fo.Dataset(self._dataset, persistent=True, overwrite=True)
         dataset.add_samples(samples)
+        dataset.info[_MARK] = str(self.folder.resolve())
+        dataset.save()
         return []
+
+    def _check_name(self) -> None:
+        """Whatever somebody else keeps under that name is not ours to replace."""
+        fo = self._fiftyone
+        if not fo.dataset_exists(self._dataset):
+            return
+        if fo.load_dataset(self._dataset).info.get(_MARK) != str(self.folder.resolve()):
+            raise InputError(
+                f"FiftyOne has another dataset {self._dataset!r} already; pass dataset= with a new name"
+            )
 
 
 def import_fiftyone() -> Any:

@@ -446,30 +446,46 @@ class _Sample(dict[str, Any]):
         super().__init__(filepath=filepath)
 
 
-def fake_fiftyone() -> tuple[ModuleType, list[_Sample]]:
-    kept: list[_Sample] = []
+def fake_fiftyone() -> tuple[ModuleType, dict[str, Any]]:
+    """The calls that are made of FiftyOne, after its own documentation; and its datasets."""
+    known: dict[str, Any] = {}
     module = ModuleType("fiftyone")
 
     class Dataset:
         def __init__(self, name: str, *, persistent: bool, overwrite: bool) -> None:
-            assert (name, persistent, overwrite) == ("talk", True, True)
+            assert persistent
+            assert overwrite or name not in known
+            self.name, self.samples, self.info = name, list[_Sample](), dict[str, str]()
+            known[name] = self
 
         def add_samples(self, samples: list[_Sample]) -> None:
-            kept.extend(samples)
+            self.samples += samples
+
+        def save(self) -> None:
+            assert known[self.name] is self
 
     for name in ("Detection", "Detections", "Keypoint", "Keypoints"):
         setattr(module, name, type(name, (_Label,), {}))
-    module.Dataset, module.Sample = Dataset, _Sample  # type: ignore[attr-defined]
-    return module, kept
+    for name, value in {
+        "Dataset": Dataset,
+        "Sample": _Sample,
+        "dataset_exists": known.__contains__,
+        "load_dataset": known.__getitem__,
+    }.items():
+        setattr(module, name, value)
+    return module, known
 
 
 def test_fiftyone_gets_shares_of_the_sides_and_masks_of_the_boxes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, samples = fake_fiftyone()
+    module, datasets = fake_fiftyone()
     monkeypatch.setitem(sys.modules, "fiftyone", module)
-    written(open_writer("fiftyone", tmp_path / "talk"), {"a.jpg": [boxes(1), masks(2), keypoints()]})
-    (sample,) = samples
+    for _ in range(2):  # the second run replaces what the first one made
+        written(open_writer("fiftyone", tmp_path / "talk"), {"a.jpg": [boxes(1), masks(2), keypoints()]})
+    (sample,) = datasets["talk"].samples
+    with pytest.raises(InputError, match="FiftyOne has another dataset 'talk' already"):
+        open_writer("fiftyone", tmp_path / "elsewhere", dataset="talk")
     assert np.array_equal(np.asarray(Image.open(sample["filepath"])), picture(0))
     first = sample["boxes_1"].given["detections"][0].given
     x, y, width, height = first["bounding_box"]
