@@ -20,7 +20,6 @@ from superlink.decoders.writers.records import Record
 from superlink.decoders.writers.writer import Item, Writer
 from superlink.router.errors import InputError
 
-
 _MARK = "superlink_folder"  # in a dataset's info: the folder that it was made from
 
 
