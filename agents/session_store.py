@@ -3,11 +3,6 @@
 A round is one row that is never changed again, and a picture is kept once, as PNG under its content hash,
 however many rounds and sessions speak of it. So what a further round writes does not depend on the size of
 the picture. Numbers come back exactly as they were.
-
-    sessions (id, name, created)            a name is given once
-    rounds   (session, round, saved, data)  JSON of the question and its turn
-    pictures (id, data)                     PNG
-    uses     (session, round, picture)      which rounds speak of which picture
 """
 
 from __future__ import annotations
@@ -16,8 +11,7 @@ import io
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,39 +23,13 @@ from superlink.agents.pictures import picture_id, read_picture
 from superlink.agents.saved_session import SessionState
 from superlink.agents.session_data import message_from_data, message_to_data, turn_from_data, turn_to_data
 from superlink.agents.session_export import export_session
+from superlink.agents.session_file import SessionFile
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Picture
 from superlink.router.errors import InputError
 from superlink.router.messages import ImageArray, Message
 
-VERSION = 1
-APPLICATION = 0x534C4E4B  # in the header of the file, so that no other database is taken for one
-WAIT = 30.0  # seconds for another process that writes
 FILE = "sessions.db"
-
-_TABLES = """
-CREATE TABLE sessions (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    created TEXT NOT NULL
-);
-CREATE TABLE rounds (
-    session INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
-    round INTEGER NOT NULL,
-    saved TEXT NOT NULL,
-    data TEXT NOT NULL,
-    PRIMARY KEY (session, round)
-);
-CREATE TABLE pictures (id TEXT PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE uses (
-    session INTEGER NOT NULL,
-    round INTEGER NOT NULL,
-    picture TEXT NOT NULL REFERENCES pictures (id),
-    PRIMARY KEY (session, round, picture),
-    FOREIGN KEY (session, round) REFERENCES rounds (session, round) ON DELETE CASCADE
-) WITHOUT ROWID;
-CREATE INDEX uses_of_pictures ON uses (picture);
-"""
 
 
 def home() -> Path:
@@ -105,6 +73,7 @@ class SessionStore:
         path: the file, made when the first round is saved; by default `sessions.db` in `home()`.
         """
         self.path = home() / FILE if path is None else Path(path)
+        self._file = SessionFile(self.path)
 
     def list(self) -> tuple[StoredSession, ...]:
         """All sessions, by name.
@@ -134,7 +103,7 @@ class SessionStore:
         Raises:
             InputError: there is none of that name, or it is damaged; otherwise as for `list`.
         """
-        with self._reading() as found:
+        with self._file.reading() as found:
             session = None if found is None else _id(found, name)
             if found is None or session is None:
                 raise self._missing(name)
@@ -172,10 +141,10 @@ class SessionStore:
         kept = [(_round_to(one), _pictures_of(one)) for one in rounds]
         pictures = {key: pixels for _, own in kept for key, pixels in own.items()}
         # Packing takes long for a large picture, so it is done before others have to wait.
-        with self._reading() as found:
+        with self._file.reading() as found:
             new = [key for key in pictures if found is None or not _has(found, key)]
         packed = {key: _packed(pictures[key]) for key in new}
-        with self._writing() as db:
+        with self._file.writing() as db:
             now = _now()
             db.execute("INSERT OR IGNORE INTO sessions (name, created) VALUES (?, ?)", (name, now))
             session = _id(db, name)
@@ -209,7 +178,7 @@ class SessionStore:
         at = rounds if at is None else at
         if not 1 <= at <= rounds:
             raise InputError(f"session {name!r} has {rounds} rounds, it cannot be forked at {at}")
-        with self._writing() as db:
+        with self._file.writing() as db:
             old = _id(db, name)
             if old is None:
                 raise self._missing(name)
@@ -241,12 +210,12 @@ class SessionStore:
             InputError: there is none of that name; otherwise as for `append`.
         """
         self.info(name)
-        with self._writing() as db:
+        with self._file.writing() as db:
             db.execute("DELETE FROM sessions WHERE name = ?", (name,))
             db.execute("DELETE FROM pictures WHERE id NOT IN (SELECT picture FROM uses)")
 
     def _listed(self, where: str, given: tuple[str, ...]) -> tuple[StoredSession, ...]:
-        with self._reading() as db:
+        with self._file.reading() as db:
             if db is None:
                 return ()
             rows = db.execute(
@@ -265,67 +234,6 @@ class SessionStore:
 
     def _missing(self, name: str) -> InputError:
         return InputError(f"no session {name!r} in {str(self.path)!r}; 'superlink sessions list' shows them")
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """A consistent view; None where there is no file yet."""
-        if not self.path.exists():
-            yield None
-            return
-        with self._connected() as db:
-            db.execute("BEGIN")
-            yield db if _checked(db, self.path) else None
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction of its own: all of it is kept or nothing, also where the process is killed."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot make {str(self.path.parent)!r}: {error.strerror or error}") from error
-        with self._connected() as db:
-            if not self.path.stat().st_size:
-                # Only a new file takes it: room of deleted pictures is given back.
-                db.execute("PRAGMA auto_vacuum = FULL")
-            db.execute("BEGIN IMMEDIATE")
-            if not _checked(db, self.path):
-                for statement in _TABLES.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA application_id = {APPLICATION}")
-                db.execute(f"PRAGMA user_version = {VERSION}")
-            yield db
-            db.execute("COMMIT")
-
-    @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
-        db: sqlite3.Connection | None = None
-        try:
-            db = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
-            db.execute("PRAGMA foreign_keys = ON")
-            yield db
-        except sqlite3.Error as error:
-            raise InputError(f"sessions in {str(self.path)!r}: {error}") from error
-        finally:
-            if db is not None:
-                db.close()  # what was not committed is undone
-
-
-def _checked(db: sqlite3.Connection, path: Path) -> bool:
-    """Whether it is a store of sessions; False where it is empty."""
-    (application,), (version,) = (
-        db.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
-    )
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if not tables and not application:
-        return False
-    if application != APPLICATION:
-        raise InputError(f"{str(path)!r} is a database of something else, not of sessions; name another file")
-    if version != VERSION:
-        raise InputError(
-            f"sessions in {str(path)!r} have version {version}, this version of superlink reads {VERSION}; "
-            f"name another file, or use the version that wrote them"
-        )
-    return True
 
 
 class _Pixels:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from superlink.agents import session_store
 from superlink.agents.model_folder import Model
 from superlink.agents.pictures import SourcePicture, read_picture
 from superlink.agents.session import Session
@@ -310,7 +309,7 @@ def test_a_round_that_breaks_off_at_any_place_is_not_there(
         return real(*given, factory=Breaking, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(session_store.sqlite3, "connect", connect)
+        patch.setattr(sqlite3, "connect", connect)
         with pytest.raises(InputError, match="disk is full"):
             store.append("work", 2, [round_of(2, read_picture(scene()), shown=True)])
     assert (store.info("work").rounds, store.info("work").pictures) == (1, 0)
