@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from typing_extensions import Self
 
@@ -28,6 +29,8 @@ from superlink.agents.questions import (
 )
 from superlink.agents.regions import Region, region_input, region_names
 from superlink.agents.saved_session import SessionState, read_session, write_session
+from superlink.agents.session_export import export_session
+from superlink.agents.session_store import Round, SessionStore
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Picture
 from superlink.router.errors import InputError
@@ -42,6 +45,24 @@ class Session:
         self._engine = engine
         self._options = options or GenerateOptions()
         self._state = SessionState()
+        self._store: SessionStore | None = None
+        self._saved = 0  # how many rounds the store has
+        self.name: str | None = None  # in its store; None for a session that no store keeps
+
+    @classmethod
+    def stored(
+        cls, name: str, store: SessionStore, engine: Engine, *, options: GenerateOptions | None = None
+    ) -> Self:
+        """The session of that name, which is begun where there is none; every round is saved at once.
+
+        Raises:
+            InputError: it is damaged, or the store cannot be read.
+        """
+        session = cls(engine, options=options)
+        if name in store:
+            session._state = store.read(name)
+        session._store, session.name, session._saved = store, name, len(session._state.turns)
+        return session
 
     @classmethod
     def load(
@@ -65,6 +86,47 @@ class Session:
             InputError: the folder holds other things, or cannot be written.
         """
         write_session(self._state, folder)
+
+    def export(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the session for people to read: `talk.md` with drawings, beside what `save` writes.
+
+        Returns:
+            Where `talk.md` is.
+
+        Raises:
+            InputError: the folder holds other things, or cannot be written.
+        """
+        return export_session(self._state, folder)
+
+    def fork(self, at: int | Turn | None = None, *, name: str | None = None) -> Self:
+        """Another session that begins as this one did; both go on on their own.
+
+        Args:
+            at: the last round that it takes along, as a turn or its number (0 = none); all by default.
+            name: under which this session's store keeps it; without one it is kept nowhere.
+
+        Raises:
+            InputError: no such round, a name that is taken, or one although no store keeps this session.
+        """
+        if name is not None and self._store is None:
+            raise InputError("no store keeps this session, so a fork of it has no name; use save(folder)")
+        if isinstance(at, Turn) and not any(turn is at for turn in self._state.turns):
+            raise InputError(
+                "this turn is not of this session; pass one of its turns, or the number of a round"
+            )
+        rounds = at.round if isinstance(at, Turn) else len(self._state.turns) if at is None else at
+        if not 0 <= rounds <= len(self._state.turns):
+            raise InputError(
+                f"this session has {len(self._state.turns)} rounds, it cannot be forked at {rounds}"
+            )
+        session = type(self)(self._engine, options=self._options)
+        session._state = self._state.until(rounds)
+        if name is not None and self._store is not None:
+            if name in self._store:
+                raise InputError(f"there is a session {name!r} already; choose another name")
+            session._store, session.name = self._store, name
+            session._keep()
+        return session
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -126,7 +188,8 @@ class Session:
             deadline: seconds for the whole turn; what is not there by then becomes a failure.
 
         Raises:
-            InputError: something given cannot be used; the session is as it was before.
+            InputError: something given cannot be used; the session is as it was before. Or the store
+                cannot save the round, which is the last of `turns` then and is saved with the next one.
         """
         state = self._state
         picture = self._looked_at(refs) if image is None else read_picture(image)
@@ -148,7 +211,8 @@ class Session:
         )
         written = reply_options(self._options, seed=seed, max_new_tokens=max_new_tokens)
         (turn,) = answer(self._engine, [request], written)
-        self._remember((*shown, message), turn)
+        state.remember((*shown, message), turn)
+        self._keep()
         return turn
 
     def _looked_at(self, refs: Sequence[Artifact]) -> SourcePicture | None:
@@ -174,19 +238,10 @@ class Session:
         regions |= zip(region_names(before, len(message.prompts)), message.prompts, strict=True)
         return {name: region_input(prompt, name, picture.size) for name, prompt in regions.items()}
 
-    def _remember(self, messages: Sequence[Message], turn: Turn) -> None:
-        state = self._state
-        for message in messages:
-            if message.images:
-                state.shown = picture_id(message.images[-1])
-            state.prompt_pictures += [state.shown] * len(message.prompts)
-        state.messages += [*messages, Message(role="assistant", text=turn.raw)]
-        state.turns.append(turn)
-        made = [
-            SourcePicture(pixels=one.pixels, id=picture_id(one.pixels), name=one.origin.id)
-            for one in turn.artifacts
-            if isinstance(one, Picture)
-        ]
-        for picture in ([turn.image] if turn.image is not None else []) + made:
-            state.pictures.setdefault(picture.id, picture)
-            state.current = picture.id
+    def _keep(self) -> None:
+        """Save the rounds that the store does not have yet: one, unless saving failed before."""
+        if self._store is None or self.name is None:
+            return
+        new = [Round(asked=asked, turn=turn) for asked, turn in [*self._state.rounds()][self._saved :]]
+        self._store.append(self.name, self._saved + 1, new)
+        self._saved += len(new)

@@ -24,6 +24,7 @@ from superlink.agents.questions import (
 )
 from superlink.agents.regions import region_input, region_names
 from superlink.agents.session import Session
+from superlink.agents.session_store import SessionStore
 from superlink.agents.turn import Turn
 from superlink.decoders.contract import DecoderConfig
 from superlink.router.errors import InputError
@@ -47,12 +48,29 @@ class System:
         """The decoders; their routes say which routing token each one answers."""
         return self.engine.decoders
 
-    def session(self, folder: str | os.PathLike[str] | None = None) -> Session:
-        """A conversation without any rounds yet, or the one that was saved in `folder`.
+    def session(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        name: str | None = None,
+        store: SessionStore | None = None,
+    ) -> Session:
+        """A conversation without any rounds yet, the one that was saved in `folder`, or the one of a name.
+
+        Args:
+            folder: that `Session.save` wrote.
+            name: of a session that is saved after every round, and is gone on with where there is one.
+            store: where it is kept; by default in the user's data folder.
 
         Raises:
-            InputError: there is no session in the folder, or it is damaged.
+            InputError: there is no session in the folder, or it is damaged; or a folder and a name.
         """
+        if name is not None:
+            if folder is not None:
+                raise InputError("a session is that of a folder or that of a name, not both")
+            return Session.stored(name, store or SessionStore(), self.engine, options=self._options)
+        if store is not None:
+            raise InputError("a store keeps sessions by name; pass name= too")
         if folder is None:
             return Session(self.engine, options=self._options)
         return Session.load(folder, self.engine, options=self._options)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from superlink.agents.session import Session
+    from superlink.agents.session_store import SessionStore
     from superlink.agents.system import System, load
     from superlink.agents.turn import Turn
     from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Origin, Picture, Text
@@ -52,6 +53,7 @@ __all__ = [
     "Prompt",
     "Scribble",
     "Session",
+    "SessionStore",
     "SuperlinkError",
     "System",
     "Text",
@@ -63,6 +65,7 @@ __all__ = [
 
 _HOMES = {
     "superlink.agents.session": ("Session",),
+    "superlink.agents.session_store": ("SessionStore",),
     "superlink.agents.system": ("System", "load"),
     "superlink.agents.turn": ("Turn",),
     "superlink.decoders.artifacts": ("Artifact", "Boxes", "Keypoints", "Masks", "Origin", "Picture", "Text"),

@@ -20,6 +20,7 @@ from superlink.router.prompts import prompt_mask
 
 if TYPE_CHECKING:
     from superlink.agents.session import Session
+    from superlink.agents.turn import Turn
     from superlink.decoders.artifacts import Artifact
 
 HELP = """\
@@ -33,6 +34,7 @@ A picture that an answer makes is what you talk about from then on.
   /refs ID...          the next question builds on these results, such as boxes-1
   /save [DIR]          write the last answer: drawn and made pictures, and JSON
   /keep DIR            write the whole talk; superlink chat --resume DIR goes on with it
+  /fork NAME [ROUND]   go on as another session, from here or from after an earlier round
   /help                this list
   /quit                leave (so does the end of input)
 """
@@ -82,6 +84,8 @@ class _Chat:
                 raise InputError("/keep needs a folder: /keep talk")
             self.session.save(rest)
             self.tell(f"kept in {rest}; superlink chat --resume {rest} goes on")
+        elif word == "/fork":
+            self.fork(rest)
         elif word == "/save":
             self.save(Path(rest) if rest else self.out)
         else:
@@ -96,6 +100,14 @@ class _Chat:
         self.next_prompts.append(prompt)
         self.tell(f"the next question calls it region{self.session.region_count + len(self.next_prompts)}")
 
+    def fork(self, words: str) -> None:
+        name, _, number = words.partition(" ")
+        if not name or (number and not number.strip().isdecimal()):
+            raise InputError("/fork needs a name and perhaps a round: /fork other 2")
+        self.session = self.session.fork(int(number) if number else None, name=name)
+        self.next_picture, self.next_prompts, self.next_refs = None, [], []
+        self.tell(f"this is session {name} now, with {len(self.session.turns)} rounds")
+
     def save(self, folder: Path) -> None:
         if not self.session.turns:
             raise InputError("nothing to save yet; ask something first")
@@ -109,21 +121,29 @@ class _Chat:
         # Said for one question alone, also where it cannot be asked.
         prompts, self.next_prompts = self.next_prompts, []
         refs, self.next_refs = self.next_refs, []
-        with waiting("asking"):
-            turn = self.session.ask(
-                text,
-                image=self.next_picture,
-                prompts=prompts,
-                refs=refs,
-                options=self.options,
-                threshold=self.threshold,
-                seed=self.seed,
-                max_new_tokens=self.max_new_tokens,
-            )
-        self.next_picture = None
+        before = len(self.session.turns)
+        try:
+            with waiting("asking"):
+                self.session.ask(
+                    text,
+                    image=self.next_picture,
+                    prompts=prompts,
+                    refs=refs,
+                    options=self.options,
+                    threshold=self.threshold,
+                    seed=self.seed,
+                    max_new_tokens=self.max_new_tokens,
+                )
+        finally:
+            # Also where the answer is there but could not be saved.
+            if len(self.session.turns) > before:
+                self.next_picture = None
+                self.show(self.session.turns[-1])
+        return not self.session.turns[-1].failures
+
+    def show(self, turn: Turn) -> None:
         show = print_json if self.json else print_text
         show("" if turn.image is None else turn.image.name, turn, {})
-        return not turn.failures
 
     def tell(self, words: str) -> None:
         # Next to JSON, words for people go to stderr.
@@ -140,12 +160,19 @@ def run(
     json: bool,
     out: Path,
     resume: Path | None,
+    name: str | None = None,
+    store: Path | None = None,
     threshold: float | None,
     options: Mapping[str, object],
     seed: int,
     max_new_tokens: int | None,
 ) -> int:
     """Talk until the end of input.
+
+    Args:
+        resume: folder of a session to go on with.
+        name: of a session that is saved after every question, and gone on with where there is one.
+        store: the file where it is kept; by default in the user's data folder.
 
     Returns:
         How many lines could not be answered, where nobody was there to see it and try again;
@@ -154,10 +181,13 @@ def run(
     Raises:
         SuperlinkError: the first picture or the model cannot be used.
     """
+    from superlink.agents.session_store import SessionStore
+
     picture = None if image is None else read_picture(image)
+    kept = None if name is None else SessionStore(store)
     system = open_system(model, engine)
     chat = _Chat(
-        session=system.session(resume),
+        session=system.session(resume, name=name, store=kept),
         out=out,
         json=json,
         threshold=threshold,
@@ -169,6 +199,8 @@ def run(
     typed = sys.stdin.isatty()
     if typed:
         chat.tell("Ask about the picture; /help lists commands, /quit leaves.")
+    if name is not None:
+        chat.tell(f"session {name}: {len(chat.session.turns)} rounds so far")
     failures = 0
     try:
         for line in _lines(typed=typed):

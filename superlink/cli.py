@@ -126,6 +126,13 @@ Size = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 MaxNewTokens = Annotated[int | None, typer.Option("--max-new-tokens", min=1, help="Longest reply.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="File of sessions; by default sessions.db in SUPERLINK_HOME or in the user's data folder.",
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Folder for drawn pictures and JSON; without it nothing is written."),
@@ -223,6 +230,11 @@ def chat(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Folder of a talk to go on with, written by /keep.")
     ] = None,
+    session: Annotated[
+        str | None,
+        typer.Option("--session", help="Name of a talk that is saved after every question and gone on with."),
+    ] = None,
+    store: Store = None,
     threshold: Threshold = None,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -238,6 +250,10 @@ def chat(
     """
     from superlink.chat_command import run
 
+    if session is not None and resume is not None:
+        raise typer.BadParameter("a talk goes on by --session or by --resume, not both")
+    if store is not None and session is None:
+        raise typer.BadParameter("--store says where a --session is kept; name that, too")
     options = decoder_options(steps=steps, guidance=guidance, image_guidance=image_guidance, size=size)
     with one_line_errors(debug=debug):
         failures = run(
@@ -247,6 +263,8 @@ def chat(
             json=json,
             out=out,
             resume=resume,
+            name=session,
+            store=store,
             threshold=threshold,
             options=options,
             seed=seed,
@@ -254,6 +272,63 @@ def chat(
         )
     if failures:
         raise typer.Exit(1)
+
+
+sessions = typer.Typer(
+    help="Talks that were saved by name: list, show, export, delete.", no_args_is_help=True
+)
+app.add_typer(sessions, name="sessions")
+SessionName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a session.")]
+
+
+@sessions.command("list")
+def sessions_list(store: Store = None, json: Json = False, debug: Debug = False) -> None:
+    """Every session with its rounds, its pictures and when it was last saved."""
+    from superlink.sessions_command import list_sessions
+
+    with one_line_errors(debug=debug):
+        list_sessions(store, json=json)
+
+
+@sessions.command("show")
+def sessions_show(name: SessionName, store: Store = None, json: Json = False, debug: Debug = False) -> None:
+    """What was asked and answered."""
+    from superlink.sessions_command import show_session
+
+    with one_line_errors(debug=debug):
+        show_session(store, name, json=json)
+
+
+@sessions.command("export")
+def sessions_export(
+    name: SessionName,
+    folder: Annotated[Path, typer.Argument(help="Where to; chat --resume goes on with it.")],
+    store: Store = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a page with drawings, the pictures and everything that was said to a folder."""
+    from superlink.sessions_command import export_session
+
+    with one_line_errors(debug=debug):
+        export_session(store, name, folder, json=json)
+
+
+@sessions.command("delete")
+def sessions_delete(
+    name: SessionName,
+    store: Store = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Forget a session, and the pictures that no other one speaks of."""
+    from superlink.sessions_command import delete_session
+
+    if not yes and sys.stdin.isatty():
+        typer.confirm(f"Delete session {name!r}?", abort=True)
+    with one_line_errors(debug=debug):
+        delete_session(store, name, json=json)
 
 
 @app.command("train", context_settings=MOUNTED, add_help_option=False)

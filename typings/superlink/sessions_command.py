@@ -1,0 +1,1 @@
+../../superlink/sessions_command.py
