@@ -70,7 +70,10 @@ def answer(engine: Engine, questions: Sequence[Question], options: GenerateOptio
     dispatcher = Dispatcher(engine, tasks)
     limit = _common_deadline(tasks)
     written = [_Written() for _ in questions]
-    stream = engine.stream([Request(conversation=one.conversation, options=options) for one in questions])
+    patience = None if limit is None else max(limit - time.monotonic(), 0.0)
+    stream = engine.stream(
+        [Request(conversation=one.conversation, options=options, deadline=patience) for one in questions]
+    )
     late = False
     for event in stream:
         match event:

@@ -11,9 +11,8 @@ V vocabulary.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from superlink.router.encoded import EncodedRequest, RequestEncoder
 from superlink.router.links import Reply, SuperLink
 from superlink.router.model import Router
 from superlink.router.packing import Packing, packed_attention
-from superlink.router.prefixes import Prefix, PrefixStore, extended
+from superlink.router.prefixes import PrefixStore, extended
 from superlink.router.requests import (
     Event,
     Finished,
@@ -34,6 +33,7 @@ from superlink.router.requests import (
     Request,
     TextDelta,
 )
+from superlink.router.rows import Row, Waiting
 from superlink.router.sampling import choose
 from superlink.router.tokenizer import START, UNKNOWN, RouterTokenizer
 from superlink.router.tokens import (
@@ -44,7 +44,6 @@ from superlink.router.tokens import (
     LINK_PLACEHOLDERS,
     PAD,
     REGION,
-    RoutingToken,
 )
 from superlink.router.writing import ReplyWriter
 
@@ -73,34 +72,6 @@ class StepStates:
     widths: tuple[int, ...]  # positions of each row
     hidden: Tensor  # (1, N, D) after the final norm, row after row
     logits: Tensor  # (B, V) at each row's last position, nothing banned
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Row:
-    """One reply on its way."""
-
-    number: int
-    request: EncodedRequest
-    writer: ReplyWriter
-    length: int  # positions in the cache, those of the prompt from the start
-    draws: list[float]  # one uniform number for every token; none when greedy
-    prefix: Prefix | None = None  # where the prompt begins as an earlier row did
-    alone: bool = False  # not prefilled together with others
-    ids: list[int] = field(default_factory=list)
-    links: list[SuperLink] = field(default_factory=list)
-    owed: RoutingToken | None = None  # written, but its link is not yet computed
-    ending: Reason | None = None  # nothing more is written
-    started: float = 0.0
-    prefilled: float = 0.0
-
-    @property
-    def options(self) -> GenerateOptions:
-        return self.request.options
-
-    @property
-    def known(self) -> int:
-        """Positions of the prompt that need not be computed."""
-        return 0 if self.prefix is None else self.prefix.length
 
 
 class GenerationLoop:
@@ -145,9 +116,9 @@ class GenerationLoop:
         banned |= {tokenizer.special_ids[text] for text in (UNKNOWN, START) if text in tokenizer.special_ids}
         self._bans[sorted(banned)] = -torch.inf
         self._bans[tokenizer.size :] = -torch.inf  # rows of the embedding that no token has
-        self._waiting: deque[_Row] = deque()
-        self._prefilling: list[_Row] = []  # of a pass that is not over
-        self._rows: list[_Row] = []
+        self._waiting = Waiting(max_positions=max_prefill, prefixes=prefixes)
+        self._prefilling: list[Row] = []  # of a pass that is not over
+        self._rows: list[Row] = []
         self._cache = SlotCache(0)
         self._next_number = 0
         self._prompts_next = True  # whose turn it is when prompts wait and rows run
@@ -181,13 +152,13 @@ class GenerationLoop:
     def add_rows(self, requests: Sequence[EncodedRequest]) -> list[int]:
         """Queue what an encoder of the same router made of requests."""
         rows = [self._new_row(request) for request in requests]
-        self._waiting += rows
+        self._waiting.add(rows)
         return [row.number for row in rows]
 
     def cancel(self, rows: Sequence[int]) -> None:
         """Forget rows: no event of theirs comes any more. Unknown and finished rows are no error."""
         gone = set(rows)
-        self._waiting = deque(row for row in self._waiting if row.number not in gone)
+        self._waiting.drop(gone)
         self._keep([index for index, row in enumerate(self._rows) if row.number not in gone])
 
     @torch.no_grad()
@@ -214,16 +185,15 @@ class GenerationLoop:
         """
         failed, self._prefilling = self._prefilling, []
         if len(failed) > 1:
-            for row in failed:
-                row.alone = True
-            self._waiting.extendleft(reversed(failed))
+            self._waiting.put_back(failed)
             return []
         if not failed:
             failed, self._rows, self._cache = self._rows, [], SlotCache(0)
         return [row.number for row in failed]
 
-    def _new_row(self, request: EncodedRequest) -> _Row:
-        options, draws = request.options, list[float]()
+    def _new_row(self, request: EncodedRequest) -> Row:
+        draws: list[float] = []
+        options = request.options
         if options.temperature > 0:
             generator = torch.Generator().manual_seed(options.seed)
             draws = torch.rand(options.max_new_tokens, generator=generator, dtype=torch.float64).tolist()
@@ -233,7 +203,7 @@ class GenerationLoop:
             self._tokenizer, self._routing_texts, stop=options.stop, expression=request.expression
         )
         started = time.perf_counter()
-        return _Row(
+        return Row(
             number=number,
             request=request,
             writer=writer,
@@ -242,26 +212,17 @@ class GenerationLoop:
             started=started,
         )
 
-    def _next_prompts(self) -> list[_Row]:
+    def _next_prompts(self) -> list[Row]:
         """Waiting rows whose turn it is, in the order in which they came."""
         if self._rows and not self._prompts_next:
             self._prompts_next = True
             return []
-        taken: list[_Row] = []
-        positions = 0
-        while self._waiting and (self._max_rows is None or len(self._rows) + len(taken) < self._max_rows):
-            row = self._waiting[0]
-            if self._prefixes is not None and row.request.content is not None:
-                row.prefix = self._prefixes.find(row.request.content)
-            positions += row.length - row.known
-            full = self._max_prefill is not None and positions > self._max_prefill
-            if taken and (full or row.alone or taken[0].alone):
-                break
-            taken.append(self._waiting.popleft())
+        most = len(self) if self._max_rows is None else self._max_rows
+        taken = self._waiting.take(most - len(self._rows))
         self._prompts_next = not taken
         return taken
 
-    def _prefill(self, rows: list[_Row]) -> list[Event]:
+    def _prefill(self, rows: list[Row]) -> list[Event]:
         self._prefilling = rows
         pad = self._router.config.token_ids.pad
         batch = RouterBatch.joined([row.request.batch for row in rows], pad=pad).to(self._router.device)
@@ -329,7 +290,7 @@ class GenerationLoop:
         hidden: Tensor = output.last_hidden_state[0]
         return hidden
 
-    def _logits(self, rows: Sequence[_Row], packing: Packing, hidden: Tensor) -> Tensor:
+    def _logits(self, rows: Sequence[Row], packing: Packing, hidden: Tensor) -> Tensor:
         """(B, V) at each row's last position."""
         logits: Tensor = self._router.language.lm_head(hidden[packing.ends]).float()
         if self._observe is not None:
@@ -338,7 +299,7 @@ class GenerationLoop:
             self._observe(states)
         return logits
 
-    def _choose(self, rows: Sequence[_Row], logits: Tensor) -> list[int]:
+    def _choose(self, rows: Sequence[Row], logits: Tensor) -> list[int]:
         """The next id of every row."""
         temperatures = [row.options.temperature for row in rows]
         chosen = choose(
@@ -353,7 +314,7 @@ class GenerationLoop:
                 chosen[index] = forced[len(row.ids)]
         return chosen
 
-    def _write(self, row: _Row, index: int, events: list[Event]) -> None:
+    def _write(self, row: Row, index: int, events: list[Event]) -> None:
         """Take the next id of a row, and see whether it was the last one."""
         row.ids.append(index)
         if index == self._end:
@@ -369,13 +330,13 @@ class GenerationLoop:
         if row.ending is not None and row.owed is None:
             self._finish(row, row.ending, events)
 
-    def _is_full(self, row: _Row) -> bool:
+    def _is_full(self, row: Row) -> bool:
         options = row.options
         most = options.max_new_tokens if options.forced is None else len(options.forced)
         room = self._router.config.max_positions - row.length
         return len(row.ids) >= most or room < self._encoder.group_room
 
-    def _link(self, row: _Row, embeddings: Tensor, events: list[Event]) -> None:
+    def _link(self, row: Row, embeddings: Tensor, events: list[Event]) -> None:
         assert row.owed is not None
         link = SuperLink(
             token=row.owed,
@@ -387,7 +348,7 @@ class GenerationLoop:
         row.links.append(link)
         events.append(LinkReady(row=row.number, link=link))
 
-    def _finish(self, row: _Row, reason: Reason, events: list[Event]) -> None:
+    def _finish(self, row: Row, reason: Reason, events: list[Event]) -> None:
         if text := row.writer.flush():
             events.append(TextDelta(row=row.number, text=text))
         row.ending = reason

@@ -25,7 +25,7 @@ from superlink.router.cache import RowStates
 from superlink.router.config import RouterConfig
 
 PREFIX_BYTES = 512 * 2**20
-LEAST = 8  # positions: every conversation begins with the same few, which is not worth a copy
+LEAST = 4  # positions: every conversation begins with the same few, which is not worth a copy
 
 Content = NDArray[np.int64]  # (T, 3): an id, and 16 bytes of hash where an id does not say all
 
@@ -94,6 +94,8 @@ class PrefixStore:
         self._next = 0
         self._weights: tuple[Hashable, ...] = ()
         self.nbytes = 0
+        self.hits = 0  # rows of which a beginning was found
+        self.positions = 0  # of those beginnings together
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -109,6 +111,8 @@ class PrefixStore:
         if length < LEAST:
             return None
         self._rows.move_to_end(best)
+        self.hits += 1
+        self.positions += length
         return Prefix(states=self._rows[best][1], length=length)
 
     def keep(self, content: Content, states: RowStates) -> None:
