@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -416,4 +417,4 @@ def test_prompts_are_read_in_small_parts_between_running_rows(
     prompts = [number for number, width in enumerate(widths) if width > 1]
     assert widths[prompts[1]] > 10  # longer than a part, so it went alone, and first
     assert max(widths[number] for number in prompts[2:]) <= 10
-    assert all(later - earlier == 2 for earlier, later in zip(prompts, prompts[1:], strict=False))
+    assert all(later - earlier == 2 for earlier, later in pairwise(prompts))
