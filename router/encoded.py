@@ -11,6 +11,7 @@ from superlink.router.encoding import encode
 from superlink.router.errors import InputError
 from superlink.router.prefixes import Content, content_of
 from superlink.router.requests import GenerateOptions, Request
+from superlink.router.tile_cache import TileCache
 from superlink.router.tokenizer import RouterTokenizer
 
 
@@ -30,16 +31,17 @@ class EncodedRequest:
 
 
 class RequestEncoder:
-    """Requests of one router to rows. Holds nothing that changes, so threads may share it."""
+    """Requests of one router to rows. Threads may share it."""
 
     def __init__(self, tokenizer: RouterTokenizer, config: RouterConfig, *, content: bool = False) -> None:
         """
         Args:
-            content: also hash what the rows hold, for the reuse of prefixes.
+            content: for the reuse of prefixes: also hash what the rows hold, and keep tiles.
         """
         self._tokenizer = tokenizer
         self._config = config
         self._content = content
+        self._tiles = TileCache(config) if content else None
         self._vocabulary = config.llm_config().vocab_size
         longest_group = 1 + max((len(config.placeholders(token)) for token in config.tokens), default=0)
         # For the id just written with its queries, and for one more such group.
@@ -58,7 +60,14 @@ class RequestEncoder:
         for request in requests:
             longest = self._config.max_positions
             limit = longest - min(request.options.max_new_tokens, longest // 4) - self.group_room
-            batch = encode(request.conversation, self._tokenizer, self._config, training=False, limit=limit)
+            batch = encode(
+                request.conversation,
+                self._tokenizer,
+                self._config,
+                training=False,
+                limit=limit,
+                tiles=self._tiles,
+            )
             words = (
                 request.conversation[-1].text.strip() if request.expression is None else request.expression
             )

@@ -87,7 +87,7 @@ class PrefixStore:
         Args:
             limit: most bytes of keys and values; 0 keeps nothing.
         """
-        self._router = router
+        self._parameters = tuple(router.parameters())
         self._config = config
         self._limit = limit
         self._rows: OrderedDict[int, tuple[Content, RowStates]] = OrderedDict()  # oldest use first
@@ -150,7 +150,7 @@ class PrefixStore:
         # Every change in place counts up `_version`; a move to a device or type gives new memory.
         weights = tuple(
             (weight.data_ptr(), weight.dtype, 0 if weight.is_inference() else weight._version)
-            for weight in self._router.parameters()
+            for weight in self._parameters
         )
         if weights != self._weights:
             self._rows.clear()
@@ -161,7 +161,7 @@ class PrefixStore:
 def _hash(tensor: Tensor, *more: NDArray[np.int64]) -> NDArray[np.int64]:
     """(2,) a hash of the values of a tensor, and of other hashes."""
     data: NDArray[Any] = tensor.detach().contiguous().cpu().numpy()
-    digest = hashlib.blake2b(data.tobytes(), digest_size=16)
+    digest = hashlib.blake2b(data.data, digest_size=16)
     for one in more:
         digest.update(one.tobytes())
     return np.frombuffer(digest.digest(), np.int64)

@@ -155,9 +155,9 @@ def test_a_conversation_that_lost_its_oldest_rounds_is_written_as_without_reuse(
         said += len(tokenizer.encode(conversation[-1].text))
         more = question(f"And {number}? " + "circle blue 12 " * 20)
         conversation = (*conversation, *reply(found[0].raw), *more)
-    whole = encode(conversation, tokenizer, router.config, training=False).input_ids.shape[1]
-    assert whole < said  # rounds were dropped on the way
-    assert min(computed[1:4]) < 80 < max(computed)
+    assert max(computed) < said  # rounds were dropped on the way
+    assert min(computed[1:]) < said / 4
+    assert store.hits >= 3
 
 
 pictures = st.sampled_from([None, PICTURE, TWIN])
