@@ -1,4 +1,4 @@
-"""The engine of one process: the router in the caller's thread, a worker thread for each decoder."""
+"""The engine of one process: a thread for the router, and a worker thread for each decoder."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from typing import Any
 import torch
 
 from superlink.agents.model_folder import Model
+from superlink.agents.router_service import RouterService
 from superlink.decoders.contract import Call, Decoder, DecoderConfig, Failure, Outcome, Result
 from superlink.router.errors import InputError, ModelError, SuperlinkError
-from superlink.router.generation import stream
 from superlink.router.links import LinkBatch
 from superlink.router.requests import Event, Request
 
 logger = logging.getLogger(__name__)
 
 MAX_CALLS = 16  # of one forward pass
+MAX_WAITING = 1024  # replies: lists that a program asks about at once are longer than those of people
 
 # What a decoder may raise for a call that it cannot answer: the project's own errors, and those
 # of torch and numpy on unexpected sizes or when memory runs out. Anything else is a defect here.
@@ -28,20 +29,19 @@ _EXPECTED = (SuperlinkError, RuntimeError, ValueError, TypeError, LookupError, A
 
 
 class LocalEngine:
-    """Models of this process. Nothing of a generation is shared, so callers need no lock for it."""
+    """Models of this process. Questions of all threads are answered together."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self._router = RouterService(model.router, model.tokenizer, max_waiting=MAX_WAITING)
         self._workers = {decoder.config.name: DecoderWorker(decoder) for decoder in model.decoders}
 
     @property
     def decoders(self) -> tuple[DecoderConfig, ...]:
         return tuple(decoder.config for decoder in self._model.decoders)
 
-    # As a decorator, the mode is left at every yield; inside the function it would leak to the caller.
-    @torch.inference_mode()
     def stream(self, requests: Sequence[Request]) -> Generator[Event, None, None]:
-        yield from stream(self._model.router, self._model.tokenizer, requests)
+        return self._router.stream(requests)
 
     def submit(self, decoder: str, calls: Sequence[Call]) -> Future[list[Outcome]]:
         if decoder not in self._workers:
@@ -51,6 +51,7 @@ class LocalEngine:
         return self._workers[decoder].submit(calls)
 
     def close(self) -> None:
+        self._router.close()
         for worker in self._workers.values():
             worker.close()
 

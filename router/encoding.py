@@ -18,6 +18,7 @@ from superlink.router.errors import InputError
 from superlink.router.messages import Conversation, ImageArray, Message
 from superlink.router.prompts import prompt_mask
 from superlink.router.templates import ChatTemplate, chat_template
+from superlink.router.tile_cache import TileCache
 from superlink.router.tokenizer import END, START, RouterTokenizer, answer_markup
 from superlink.router.tokens import IMAGE_PATCH, REGION, REGION_END, REGION_START
 from superlink.router.vision import region_of, tiles_of
@@ -32,6 +33,7 @@ def encode(
     *,
     training: bool,
     limit: int | None = None,
+    tiles: TileCache | None = None,
 ) -> RouterBatch:
     """One batch of conversations, right-padded.
 
@@ -41,6 +43,7 @@ def encode(
     Args:
         training: every conversation must end with the assistant, and labels are made.
         limit: most positions of a row; the language model's maximum by default.
+        tiles: where those of earlier pictures are kept.
 
     Raises:
         InputError: turns out of order, nothing asked, a prompt outside its picture, or a last
@@ -48,7 +51,7 @@ def encode(
     """
     if any(isinstance(item, Message) for item in conversations):
         conversations = [_conversation(conversations)]
-    encoder = _Encoder(tokenizer, config, limit or config.max_positions)
+    encoder = _Encoder(tokenizer, config, limit or config.max_positions, tiles)
     rows = [encoder.row(_conversation(conversation), training) for conversation in conversations]
     if not rows:
         raise InputError("a batch needs at least one conversation, got none")
@@ -80,8 +83,11 @@ class _Round:
 
 
 class _Encoder:
-    def __init__(self, tokenizer: RouterTokenizer, config: RouterConfig, limit: int) -> None:
+    def __init__(
+        self, tokenizer: RouterTokenizer, config: RouterConfig, limit: int, tiles: TileCache | None
+    ) -> None:
         self._tokenizer = tokenizer
+        self._tiles = tiles
         self._config = config
         self._limit = limit
         self._template: ChatTemplate = chat_template(config.template)
@@ -126,7 +132,7 @@ class _Encoder:
         row.add(self._tokenizer.encode(text, markup=(START, END)))
 
     def _picture(self, row: _Row, image: ImageArray) -> None:
-        tiles = tiles_of(image, self._config)
+        tiles = tiles_of(image, self._config) if self._tiles is None else self._tiles.tiles_of(image)
         row.tiles.append(tiles)
         row.tile_counts.append(len(tiles))
         row.add([self._tokenizer.id_of(IMAGE_PATCH)] * (len(tiles) * self._config.tokens_per_tile))
