@@ -82,6 +82,7 @@ class _Row:
     options: GenerateOptions
     writer: ReplyWriter
     length: int  # positions in the cache
+    prompt: int  # positions before the reply
     draws: list[float]  # one uniform number for every token; none when greedy
     ids: list[int] = field(default_factory=list)
     links: list[SuperLink] = field(default_factory=list)
@@ -201,7 +202,13 @@ class GenerationLoop:
         self._next_number += 1
         writer = ReplyWriter(self._tokenizer, self._routing_texts, stop=options.stop, expression=expression)
         return _Row(
-            number=number, options=options, writer=writer, length=length, draws=draws, started=started
+            number=number,
+            options=options,
+            writer=writer,
+            length=length,
+            prompt=length,
+            draws=draws,
+            started=started,
         )
 
     def _prefill(self, batch: RouterBatch, rows: list[_Row]) -> list[Event]:
@@ -332,6 +339,7 @@ class GenerationLoop:
             links=tuple(row.links),
             token_ids=tuple(row.ids),
             timings={"prefill": row.prefilled - row.started, "decode": now - row.prefilled},
+            prompt_length=row.prompt,
         )
         events.append(Finished(row=row.number, reply=reply, reason=reason))
 

@@ -98,7 +98,7 @@ SPECS = (
         sentence=_pose,
         token="[POSE]",
         makes=Keypoints,
-        description="Find body keypoints of people or of other jointed things. Gives named points in pixels.",
+        description="Find body keypoints of people or of other jointed things: named points in pixels.",
     ),
     ToolSpec(
         name="count",
