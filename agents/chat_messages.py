@@ -87,11 +87,12 @@ class _Reader:
     def person(self, text: str, pictures: Sequence[SourcePicture]) -> None:
         if pictures:
             self.current = pictures[-1]
-        # The picture that was seen last is not sent again.
-        new = [one for one in pictures or [self.current] if one is not None and one.id != self.shown]
-        if new:
-            self.shown = new[-1].id
-        self._add(Message(role="user", text=text.strip(), images=tuple(one.pixels for one in new)))
+        looked = list(pictures) or ([] if self.current is None else [self.current])
+        if [one.id for one in looked] == [self.shown]:
+            looked = []  # the picture that was seen last is not sent again
+        if looked:
+            self.shown = looked[-1].id
+        self._add(Message(role="user", text=text.strip(), images=tuple(one.pixels for one in looked)))
 
     def model(self, text: str, made: SourcePicture | None) -> None:
         if not self.messages or self.messages[-1].role == "system":

@@ -199,15 +199,19 @@ class SystemChatModel(BaseChatModel):
         return {name: given.get(name, getattr(self, name)) for name in _SETTINGS}
 
     def _options(self, chosen: dict[str, Any], stop: list[str] | None) -> GenerateOptions:
-        names = {
-            "max_tokens": "max_new_tokens",
-            "temperature": "temperature",
-            "top_p": "top_p",
-            "seed": "seed",
-        }
-        wanted = {new: chosen[name] for name, new in names.items() if chosen[name] is not None}
-        ends = {} if stop is None else {"stop": tuple(stop)}
-        return replace(self.system.options, **wanted, **ends)
+        base = self.system.options
+
+        def own(name: str, usual: Any) -> Any:
+            return usual if chosen[name] is None else chosen[name]
+
+        return replace(
+            base,
+            max_new_tokens=own("max_tokens", base.max_new_tokens),
+            temperature=own("temperature", base.temperature),
+            top_p=own("top_p", base.top_p),
+            seed=own("seed", base.seed),
+            stop=base.stop if stop is None else tuple(stop),
+        )
 
     def _routing_texts(self) -> tuple[str, ...]:
         own = [route.token.text for config in self.system.decoders for route in config.routes]

@@ -84,6 +84,11 @@ class Toolbox:
         return self._store.names
 
     @property
+    def pictures(self) -> tuple[str, ...]:
+        """The ids of all pictures, in the order in which they came."""
+        return self._store.pictures
+
+    @property
     def specs(self) -> dict[str, ToolSpec]:
         """The tools that the system has decoders for, by name."""
         return available(self.system.decoders)
