@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from langchain_core.callbacks import CallbackManagerForChainRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -107,7 +108,7 @@ class PlannerAgent(Runnable[str, PlanRun]):
             PlanStopped: the budget is used up; its `run` has what is done.
         """
 
-        def whole(request: str, config: RunnableConfig) -> PlanRun:
+        def whole(request: str, manager: CallbackManagerForChainRun, config: RunnableConfig) -> PlanRun:
             plan: Plan | None = self.plan(request, config)
             if plan is not None and self._review is not None:
                 plan = self._review(plan)
