@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     )
     from superlink.router.marks import draw_marks
     from superlink.router.messages import Box, Mask, Point, Prompt, Scribble
+    from superlink.workflows import steps
+    from superlink.workflows.graph.cache import DiskCache, MemoryCache
+    from superlink.workflows.graph.errors import StepError, WorkflowError
+    from superlink.workflows.graph.image import Image
+    from superlink.workflows.graph.workflow import Workflow
 
 __version__ = "0.1.0"
 
@@ -39,12 +44,15 @@ __all__ = [
     "Boxes",
     "DataError",
     "DecoderError",
+    "DiskCache",
     "Failure",
+    "Image",
     "InputError",
     "Keypoints",
     "LinkError",
     "Mask",
     "Masks",
+    "MemoryCache",
     "ModelError",
     "Origin",
     "Picture",
@@ -52,13 +60,17 @@ __all__ = [
     "Prompt",
     "Scribble",
     "Session",
+    "StepError",
     "SuperlinkError",
     "System",
     "Text",
     "Turn",
+    "Workflow",
+    "WorkflowError",
     "__version__",
     "draw_marks",
     "load",
+    "steps",
 ]
 
 _HOMES = {
@@ -77,6 +89,11 @@ _HOMES = {
     ),
     "superlink.router.marks": ("draw_marks",),
     "superlink.router.messages": ("Box", "Mask", "Point", "Prompt", "Scribble"),
+    "superlink.workflows": ("steps",),
+    "superlink.workflows.graph.cache": ("DiskCache", "MemoryCache"),
+    "superlink.workflows.graph.errors": ("StepError", "WorkflowError"),
+    "superlink.workflows.graph.image": ("Image",),
+    "superlink.workflows.graph.workflow": ("Workflow",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -85,6 +102,8 @@ if not TYPE_CHECKING:  # a type checker would take every name for granted
     def __getattr__(name: str) -> object:
         if name not in _HOME_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "steps":  # a module, which is an attribute of its package once it is imported
+            import_module("superlink.workflows.steps")
         value = getattr(import_module(_HOME_OF[name]), name)
         globals()[name] = value
         return value
