@@ -46,21 +46,24 @@ class ToolSpec:
 
 def _every(phrases: Sequence[str]) -> str:
     """ "every red circle, every star and every heart"."""
-    said = [f"every {_bare(phrase)}" for phrase in phrases]
+    said = [f"every {bare(phrase)}" for phrase in phrases]
     return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
 
 
-def _bare(phrase: str) -> str:
-    return _ARTICLE.sub("", " ".join(phrase.split())).rstrip(" .!?")
+def bare(phrase: str, *, article: bool = False) -> str:
+    """A phrase without closing marks, and without its article unless that is wanted."""
+    words = " ".join(phrase.split()).rstrip(" .!?")
+    return words if article else _ARTICLE.sub("", words)
 
 
 def _pose(given: Pose) -> str:
-    names = [f"the {_bare(name)}" for name in given.keypoints] or ["the keypoints"]
+    names = [f"the {bare(name)}" for name in given.keypoints] or ["the keypoints"]
     parts = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     return f"Find {parts} of {_every(given.phrases)}."
 
 
 def _ended(words: str) -> str:
+    words = words[0].upper() + words[1:]
     return words if words[-1] in ".!?" else f"{words}."
 
 
@@ -77,7 +80,7 @@ SPECS = (
     ToolSpec(
         name="ground",
         arguments=Ground,
-        sentence=lambda given: f"Find the {_bare(given.phrase)}.",
+        sentence=lambda given: f"Find the {bare(given.phrase)}.",
         token="[GRD]",
         makes=Boxes,
         description="Find the one thing that an expression means, such as 'the largest star' or 'the man on "
@@ -112,7 +115,7 @@ SPECS = (
     ToolSpec(
         name="generate",
         arguments=Generate,
-        sentence=lambda given: f"Paint {_ended(given.prompt)}",
+        sentence=lambda given: f"Paint {bare(given.prompt, article=True)}.",
         token="[GEN]",
         makes=Picture,
         looks=False,

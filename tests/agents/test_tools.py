@@ -88,6 +88,7 @@ def test_things_are_counted_by_finding_them() -> None:
         ("detect", {"phrases": ["star"], "picture": "boxes-1"}, "'boxes-1' is an artifact, not a picture"),
         ("detect", {"phrases": []}, "`phrases`: List should have at least 1 item"),
         ("detect", {"phrases": 3}, "`phrases`: Input should be a valid list, got 3"),
+        ("detect", {"phrases": ["?!"]}, "`phrases.0`: String should match pattern"),
         ("detect", {"phrases": [" "]}, "`phrases.0`: String should have at least 1 character"),
         ("detect", {}, "`phrases`: Field required"),
         ("detect", {"phrases": ["star"], "confidence": 1}, "`confidence`: Extra inputs are not permitted"),
@@ -151,7 +152,7 @@ def test_tools_made_one_by_one_share_what_they_are_given_to_share(model: Model) 
          "<det>person</det>[DET] <det>nose</det>[POSE]", Keypoints, "keypoints-1"),
         ("generate", {"prompt": "a blue star", "seed": 3}, "Paint a blue star.",
          "<det>a blue star</det>[GEN]", Picture, "picture-2"),
-        ("edit", {"instruction": "make it green!"}, "make it green!",
+        ("edit", {"instruction": "make it green!"}, "Make it green!",
          "<det>make it green</det>[EDIT]", Picture, "picture-2"),
     ],
 )  # fmt: skip

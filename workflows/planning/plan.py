@@ -62,8 +62,8 @@ class PlanStep:
         """The arguments with `value(step, items)` in place of every reference, items as "[0,2]" or ""."""
 
         def put(given: Any) -> Any:
-            if isinstance(given, str) and (match := _REFERENCE.fullmatch(given.strip())):
-                return value(match.group(1), match.group(2))
+            if isinstance(given, str) and (found := reference_of(given)):
+                return value(*found)
             return [put(one) for one in given] if isinstance(given, list | tuple) else given
 
         return {name: put(given) if name in PLACES else given for name, given in self.arguments.items()}
@@ -177,6 +177,12 @@ class Plan:
                 raise PlanError(f"step {number} needs a name, a tool and its arguments by name, got {own}")
             steps.append(PlanStep(name=name, tool=tool, arguments=arguments))
         return cls(steps=tuple(steps), goal=str(top.get("goal") or ""))
+
+
+def reference_of(text: str) -> tuple[str, str] | None:
+    """The step and the items of "$step1[0,2]": ("step1", "[0,2]"); None for any other text."""
+    match = _REFERENCE.fullmatch(text.strip())
+    return None if match is None else (match.group(1), match.group(2))
 
 
 def _fields(data: object, where: str, known: Sequence[str]) -> dict[str, Any]:

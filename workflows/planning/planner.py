@@ -108,9 +108,7 @@ class PlannerAgent(Runnable[str, PlanRun]):
             PlanStopped: the budget is used up; its `run` has what is done.
         """
 
-        def whole(
-            request: str, run_manager: CallbackManagerForChainRun, config: RunnableConfig
-        ) -> PlanRun:
+        def whole(request: str, run_manager: CallbackManagerForChainRun, config: RunnableConfig) -> PlanRun:
             plan: Plan | None = self.plan(request, config)
             if plan is not None and self._review is not None:
                 plan = self._review(plan)
