@@ -18,8 +18,6 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 import superlink as sl
-from superlink.agents.tools.toolbox import Toolbox
-from superlink.workflows.planning.planner import PlannerAgent
 
 SCENE = Path(__file__).parent / "scene.png"
 
@@ -47,7 +45,7 @@ def calls(*wanted: tuple[str, dict[str, Any]]) -> AIMessage:
     return AIMessage("", tool_calls=[{"name": name, "args": args, "id": name} for name, args in wanted])
 
 
-def talk(model: BaseChatModel, toolbox: Toolbox, request: str) -> list[BaseMessage]:
+def talk(model: BaseChatModel, toolbox: sl.Toolbox, request: str) -> list[BaseMessage]:
     """The loop of an agent: call tools until the model answers in words."""
     tools = {tool.name: tool for tool in toolbox.tools()}
     bound = model.bind_tools(list(tools.values()))
@@ -60,7 +58,7 @@ def talk(model: BaseChatModel, toolbox: Toolbox, request: str) -> list[BaseMessa
 
 def main(model: str = "tiny", picture: str = str(SCENE)) -> None:
     with sl.load(model) as system:
-        toolbox = Toolbox(system, pictures=[picture])
+        toolbox = sl.Toolbox(system, pictures=[picture])
         request = "How many red circles are there? Outline the largest one."
         agent = Script(
             replies=[
@@ -80,7 +78,7 @@ def main(model: str = "tiny", picture: str = str(SCENE)) -> None:
         assert isinstance(masks, sl.Masks)
         print(f"masks-1 covers {int(masks.masks.sum()):,} pixels\n")
 
-        planner = PlannerAgent(
+        planner = sl.PlannerAgent(
             Script(
                 replies=[
                     calls(("ground", {"phrase": "largest star"}), ("segment", {"refs": ["$step1"]})),

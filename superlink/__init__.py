@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from superlink.agents.session import Session
     from superlink.agents.system import System, load
+    from superlink.agents.tools.budget import Budget, BudgetError
+    from superlink.agents.tools.toolbox import Toolbox
     from superlink.agents.turn import Turn
     from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Origin, Picture, Text
     from superlink.decoders.contract import Failure
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from superlink.workflows.graph.errors import StepError, WorkflowError
     from superlink.workflows.graph.image import Image
     from superlink.workflows.graph.workflow import Workflow
+    from superlink.workflows.planning.plan import Plan, PlanError
+    from superlink.workflows.planning.planner import PlannerAgent
 
 __version__ = "0.1.0"
 
@@ -42,6 +46,8 @@ __all__ = [
     "Artifact",
     "Box",
     "Boxes",
+    "Budget",
+    "BudgetError",
     "DataError",
     "DecoderError",
     "DiskCache",
@@ -56,6 +62,9 @@ __all__ = [
     "ModelError",
     "Origin",
     "Picture",
+    "Plan",
+    "PlanError",
+    "PlannerAgent",
     "Point",
     "Prompt",
     "Scribble",
@@ -64,6 +73,7 @@ __all__ = [
     "SuperlinkError",
     "System",
     "Text",
+    "Toolbox",
     "Turn",
     "Workflow",
     "WorkflowError",
@@ -76,6 +86,8 @@ __all__ = [
 _HOMES = {
     "superlink.agents.session": ("Session",),
     "superlink.agents.system": ("System", "load"),
+    "superlink.agents.tools.budget": ("Budget", "BudgetError"),
+    "superlink.agents.tools.toolbox": ("Toolbox",),
     "superlink.agents.turn": ("Turn",),
     "superlink.decoders.artifacts": ("Artifact", "Boxes", "Keypoints", "Masks", "Origin", "Picture", "Text"),
     "superlink.decoders.contract": ("Failure",),
@@ -94,6 +106,8 @@ _HOMES = {
     "superlink.workflows.graph.errors": ("StepError", "WorkflowError"),
     "superlink.workflows.graph.image": ("Image",),
     "superlink.workflows.graph.workflow": ("Workflow",),
+    "superlink.workflows.planning.plan": ("Plan", "PlanError"),
+    "superlink.workflows.planning.planner": ("PlannerAgent",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
