@@ -314,7 +314,7 @@ def test_arms_and_bodies_that_do_not_fit_are_refused() -> None:
         steps.branch(bool, then=two)
     with pytest.raises(WorkflowError, match="got neither"):
         steps.branch(bool)
-    with pytest.raises(WorkflowError, match="expected int for the next round, got float"):
+    with pytest.raises(WorkflowError, match=r"expected int for the next round, got float"):
         half = steps.step(lambda x: x)
         steps.loop(_half, until=bool, max_rounds=2)
         assert half

@@ -61,7 +61,7 @@ def test_every_way_to_call_gives_the_same() -> None:
             await wf.ainvoke(3),
             (await wf.abatch([3]))[0],
             chunks[0] + chunks[1],
-            [result async for _, result in wf.abatch_as_completed([3])][0],
+            *[result async for _, result in wf.abatch_as_completed([3])],
         ]
 
     chunks = list(wf.stream(3))
@@ -79,7 +79,7 @@ def test_bound_options_and_configs_are_followed() -> None:
     assert isinstance(failed, StepError)
     with pytest.raises(StepError):
         list(wf.stream(3))
-    assert list(wf.stream(3, errors="return"))[0]["y"].step == "refuse_three"
+    assert next(iter(wf.stream(3, errors="return")))["y"].step == "refuse_three"
 
 
 def test_a_stream_gives_outputs_before_the_slow_ones_are_there() -> None:

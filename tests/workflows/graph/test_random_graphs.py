@@ -186,7 +186,7 @@ class Oracle:
         self.children[number, path] = FAILED if made is FAILED else len(made)
         if made is not FAILED:
             for place, value in enumerate(made):
-                self.values[number][*path, place] = value
+                self.values[number][(*path, place)] = value
 
     def listed(self, number: int, depth: int, path: tuple[int, ...]) -> Any:
         """Values below a path as nested lists; filters make no list of their own."""
