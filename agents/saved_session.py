@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from superlink.agents.pictures import SourcePicture, picture_id, read_picture
-from superlink.agents.turn import Turn, write_whole
+from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Origin, Picture, Text
 from superlink.decoders.contract import Failure
+from superlink.decoders.files import write_whole
 from superlink.decoders.png import save_picture
 from superlink.decoders.rle import decode, encode
 from superlink.router.errors import InputError

@@ -15,6 +15,7 @@ from superlink.agents.pictures import SourcePicture
 from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Picture, Text
 from superlink.decoders.contract import Failure
 from superlink.decoders.export import to_json
+from superlink.decoders.files import write_whole
 from superlink.router.errors import InputError
 
 Kind = TypeVar("Kind", Boxes, Masks, Keypoints, Picture, Text)
@@ -138,21 +139,3 @@ class Turn:
             "timings": {name: round(seconds, 4) for name, seconds in self.timings.items()},
         }
         return data | ({"error": self.error} if self.error else {})
-
-
-def write_whole(path: Path, data: bytes) -> Path:
-    """Write a file so that it is never seen half-written; missing folders are made.
-
-    Raises:
-        InputError: the place cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return path

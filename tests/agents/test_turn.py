@@ -13,9 +13,10 @@ from pycocotools import mask as coco_mask
 from superlink.agents import turn as turn_module
 from superlink.agents.pictures import read_picture
 from superlink.agents.system import System
-from superlink.agents.turn import Turn, write_whole
+from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Origin, Picture
 from superlink.decoders.contract import Failure
+from superlink.decoders.files import write_whole
 from superlink.router.errors import InputError
 from tests.agents.tiny_model import scene
 

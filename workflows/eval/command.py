@@ -48,7 +48,7 @@ def shapes(
     from rich.progress import Progress
 
     from superlink.agents.system import load
-    from superlink.agents.turn import write_whole
+    from superlink.decoders.files import write_whole
     from superlink.workflows.eval.answering import answers_of
     from superlink.workflows.eval.shapes import PARTS, evaluate, questions_of
     from superlink.workflows.eval.tasks import SPOKEN, unanswered

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from superlink.workflows.graph.asks import AskRequest, ask_together
 from superlink.workflows.graph.attempts import (
-    within,
     attempt,
     checked,
     inner_error,
+    within,
     worth_another,
 )
 from superlink.workflows.graph.errors import StepError

@@ -13,7 +13,7 @@ from superlink.workflows.graph.errors import WorkflowError
 from superlink.workflows.graph.frames import errors_in, result_of
 from superlink.workflows.graph.inputs import Entry
 from superlink.workflows.graph.plan import Plan, compiled
-from superlink.workflows.graph.port_types import PortType
+from superlink.workflows.graph.port_types import PortType, list_of
 from superlink.workflows.graph.run import Run
 
 
@@ -55,7 +55,7 @@ class Body:
     def returns(self) -> PortType:
         ((_, _, kind, lineage),) = check(self.graph).outputs
         for _ in range(levels_of(lineage)):
-            kind = list[kind]
+            kind = list_of(kind)
         return kind
 
     def run(self, values: Sequence[Any], context: StepContext, *, seed: int) -> Any:

@@ -115,18 +115,20 @@ def _input_problems(inputs: Sequence[InputNode]) -> list[Problem]:
 
 
 def _ordered(flat: FlatGraph, problems: list[Problem]) -> list[Flat]:
-    """Steps in an order in which they can run; among the possible ones, as they were written down."""
+    """Steps in an order in which they can run."""
     sorter: TopologicalSorter[Flat] = TopologicalSorter()
     for step in flat.steps:
         sorter.add(step, *(bound.source for bound in step.bound if isinstance(bound.source, Flat)))
     try:
         return list(sorter.static_order())
     except CycleError as error:
-        around = [step.name for step in reversed(error.args[1])]
+        circle = error.args[1][:-1]  # each is an input of the next
+        first = min(range(len(circle)), key=lambda place: flat.steps.index(circle[place]))
+        around = [step.name for step in (*circle[first:], *circle[: first + 1])]
         names = " → ".join(around)
         problems.append(
             Problem(
-                message=f"step {around[0]!r}: expected steps that do not wait for each other, got a cycle {names}",
+                message=f"step {around[0]!r}: expected no step to wait for itself, got a cycle {names}",
                 step=around[0],
                 expected="no cycle",
                 given=names,

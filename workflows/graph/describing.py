@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -11,7 +11,7 @@ from superlink.decoders.artifacts import Boxes, Keypoints, Masks, Picture, Text
 from superlink.workflows.graph.checking import check, levels_of
 from superlink.workflows.graph.definition import Graph
 from superlink.workflows.graph.image import Image
-from superlink.workflows.graph.port_types import PortType, name_of
+from superlink.workflows.graph.port_types import PortType, name_of, origin_of
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -110,9 +110,9 @@ def _argument(kind: PortType) -> Any:
 
 
 def _schema(kind: PortType) -> dict[str, Any]:
-    if get_origin(kind) in (Union, types.UnionType):
+    if origin_of(kind) in (Union, types.UnionType):
         return {"anyOf": [_schema(member) for member in get_args(kind)]}
-    if get_origin(kind) is list:
+    if origin_of(kind) is list:
         return {"type": "array", "items": _schema(get_args(kind)[0])}
     if kind in _ARTIFACTS:
         return {"type": "object", "title": name_of(kind), "required": ["type"]}

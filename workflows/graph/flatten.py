@@ -94,7 +94,7 @@ def _names(graph: Graph) -> Iterator[Problem]:
                 )
             elif name in seen:
                 yield Problem(
-                    message=f"{kind} {name!r}: expected a name of its own, got one that {seen[name]} has "
+                    message=f"{kind} {name!r}: expected a name of its own, got the name of {seen[name]} "
                     f"(duplicate name)",
                     step=name,
                     expected="a name of its own",
@@ -104,7 +104,8 @@ def _names(graph: Graph) -> Iterator[Problem]:
                 seen[name] = f"an {kind}" if kind[0] in "io" else f"a {kind}"
     if not graph.outputs:
         yield Problem(
-            message=f"workflow {graph.name!r} has no output; add one with output(name, handle)",
+            message=f"workflow {graph.name!r} has no output: expected an output, got none; "
+            f"add one with output(name, handle)",
             expected="an output",
             given="none",
         )
@@ -184,7 +185,7 @@ class _Scope:
             elif key in given and key not in constants:
                 problems.append(
                     Problem(
-                        message=f"step {name!r}, port {key!r}: expected one value, got two",
+                        message=f"step {name!r}, port {key!r}: expected one value, got two values",
                         step=name,
                         port=key,
                         expected="one value",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 import numpy as np
 from PIL import Image as Pillow
@@ -17,7 +17,7 @@ from superlink.workflows.graph.errors import StepError
 from superlink.workflows.graph.image import Image
 from superlink.workflows.graph.plan import Fixed, Plan, Planned
 from superlink.workflows.graph.policies import Policies
-from superlink.workflows.graph.port_types import check_of, holds, name_of
+from superlink.workflows.graph.port_types import check_of, holds, name_of, origin_of
 
 _PICTURES = (str, os.PathLike, bytes, Pillow.Image, np.ndarray, SourcePicture, Picture)
 
@@ -76,11 +76,11 @@ def by_name(plan: Plan, given: Any) -> Mapping[str, Any] | StepError:
 
 def _reader(value: Any, kind: Any) -> Callable[[Any], Any] | None:
     """How a value becomes one of a type; None where it cannot."""
-    members = get_args(kind) if get_origin(kind) is not list and get_args(kind) else (kind,)
+    members = get_args(kind) if origin_of(kind) is not list and get_args(kind) else (kind,)
     if Image in members and isinstance(value, _PICTURES):
         return Image.of
     for member in members:
-        if get_origin(member) is list and isinstance(value, list | tuple):
+        if origin_of(member) is list and isinstance(value, list | tuple):
             (element,) = get_args(member)
             if element is Image and all(isinstance(one, _PICTURES) for one in value):
                 return _images

@@ -20,8 +20,9 @@ class Retry:
     longest: float = 30.0  # wait in seconds
 
     def __post_init__(self) -> None:
-        if not isinstance(self.times, int) or isinstance(self.times, bool) or self.times < 0:
-            raise InputError(f"retry is a number of further attempts from 0, got {self.times!r}")
+        times: object = self.times
+        if not isinstance(times, int) or isinstance(times, bool) or times < 0:
+            raise InputError(f"retry is a number of further attempts from 0, got {times!r}")
         for name in ("wait", "backoff", "longest"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
@@ -68,12 +69,14 @@ def policies_with(base: Policies, options: PolicyOptions) -> Policies:
             raise InputError(f"the timeout is a number of seconds above 0, got {timeout!r}")
         base = replace(base, timeout=timeout)
     if "cache" in options:
-        if not isinstance(options["cache"], bool):
-            raise InputError(f"cache is true or false, got {options['cache']!r}")
-        base = replace(base, cache=options["cache"])
+        cache: object = options["cache"]
+        if not isinstance(cache, bool):
+            raise InputError(f"cache is true or false, got {cache!r}")
+        base = replace(base, cache=cache)
     if "seed" in options:
-        seed = options["seed"]
-        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+        seed: object = options["seed"]
+        if seed is None or (isinstance(seed, int) and not isinstance(seed, bool)):
+            base = replace(base, seed=seed)
+        else:
             raise InputError(f"the seed is a whole number, got {seed!r}")
-        base = replace(base, seed=seed)
     return base

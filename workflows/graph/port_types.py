@@ -44,9 +44,10 @@ def name_of(kind: PortType) -> str:
         return "None"
     if members := _members(kind):
         return " | ".join(dict.fromkeys(name_of(member) for member in members))
-    if get_origin(kind) is list:
+    if origin_of(kind) is list:
         return f"list[{', '.join(name_of(argument) for argument in get_args(kind))}]"
-    return _NAME_OF.get(kind) or getattr(kind, "__name__", str(kind))
+    name: str = _NAME_OF.get(kind) or getattr(kind, "__name__", str(kind))
+    return name
 
 
 def from_name(text: str) -> PortType:
@@ -55,14 +56,15 @@ def from_name(text: str) -> PortType:
     Raises:
         ValueError: no type is called that.
     """
-    if not isinstance(text, str) or not text.strip():
+    given: object = text
+    if not isinstance(given, str) or not given.strip():
         raise ValueError(f"a type is one of {', '.join(_NAMED)}, list[...] or A | B, got {text!r}")
     parts = _split(text)
     if len(parts) > 1:
         return _union([from_name(part) for part in parts])
     text = text.strip()
     if text.startswith("list[") and text.endswith("]"):
-        return list[from_name(text[5:-1])]  # type: ignore[misc]  # a type that is known when it runs
+        return list_of(from_name(text[5:-1]))
     if text not in _NAMED:
         raise ValueError(f"no type {text!r}; there are {', '.join(_NAMED)}, list[...] and A | B")
     return _NAMED[text]
@@ -94,17 +96,17 @@ def fits(given: PortType, expected: PortType) -> bool:
         return all(fits(member, expected) for member in members)
     if members := _members(expected):
         return any(fits(given, member) for member in members)
-    if get_origin(expected) is list:
+    if origin_of(expected) is list:
         if given is list:
             return True
-        return get_origin(given) is list and fits(get_args(given)[0], get_args(expected)[0])
-    if get_origin(given) is list:
+        return origin_of(given) is list and fits(get_args(given)[0], get_args(expected)[0])
+    if origin_of(given) is list:
         return expected in (list, object)
     if expected is Image and given is Picture:
         return True
     if expected is float and given is int:
         return True
-    plain_given, plain_expected = get_origin(given) or given, get_origin(expected) or expected
+    plain_given, plain_expected = origin_of(given) or given, origin_of(expected) or expected
     if plain_given is bool and plain_expected in (int, float):
         return False  # a yes is no number
     return (
@@ -122,7 +124,7 @@ def holds(value: object, kind: PortType) -> bool:
         return any(holds(value, member) for member in members)
     if kind is None:
         return value is None
-    if get_origin(kind) is list:
+    if origin_of(kind) is list:
         (element,) = get_args(kind)
         return isinstance(value, list | tuple) and all(holds(one, element) for one in value)
     if kind is float:
@@ -131,7 +133,7 @@ def holds(value: object, kind: PortType) -> bool:
         return isinstance(value, int | np.integer) and not isinstance(value, bool)
     if kind is bool:
         return isinstance(value, bool | np.bool_)
-    plain = get_origin(kind) or kind
+    plain = origin_of(kind) or kind
     return isinstance(value, plain) if isinstance(plain, type) else True
 
 
@@ -139,7 +141,7 @@ def check_of(kind: PortType) -> Callable[[object], bool] | None:
     """A quick form of `holds` for one type; None where anything goes."""
     if kind is Any or kind is object:
         return None
-    if isinstance(kind, type) and kind not in (int, float, bool) and get_origin(kind) is None:
+    if isinstance(kind, type) and kind not in (int, float, bool) and origin_of(kind) is None:
         return lambda value: isinstance(value, kind)
     return lambda value: holds(value, kind)
 
@@ -158,8 +160,23 @@ def union_of(*kinds: PortType) -> PortType:
     return Any if Any in kinds else _union([normal(kind) for kind in kinds])
 
 
+def origin_of(kind: PortType) -> Any:
+    """`list` of list[...]; None for a plain class."""
+    return get_origin(kind)
+
+
+def list_of(kind: PortType) -> PortType:
+    """The type of lists of values of a type."""
+    return types.GenericAlias(list, (kind,))
+
+
+def element_of(kind: PortType) -> PortType:
+    """The type of a list's elements."""
+    return get_args(kind)[0] if get_args(kind) else Any
+
+
 def _members(kind: PortType) -> tuple[PortType, ...]:
-    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else ()
+    return get_args(kind) if origin_of(kind) in (Union, types.UnionType) else ()
 
 
 def _union(kinds: list[PortType]) -> PortType:

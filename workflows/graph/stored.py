@@ -36,7 +36,7 @@ def to_bytes(value: Any) -> bytes:
     text = json.dumps(_plain(value, arrays))
     arrays[_HEAD] = np.frombuffer(text.encode(), np.uint8)
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # names are not its own
+    np.savez(file, allow_pickle=False, **arrays)
     return file.getvalue()
 
 

@@ -13,7 +13,7 @@ from superlink.workflows.graph.context import StepContext
 from superlink.workflows.graph.definition import Handle, Port, Step
 from superlink.workflows.graph.errors import WorkflowError
 from superlink.workflows.graph.policies import Policies, PolicyOptions, policies_with
-from superlink.workflows.graph.port_types import PortType, fits, name_of, union_of
+from superlink.workflows.graph.port_types import PortType, element_of, fits, list_of, name_of, union_of
 from superlink.workflows.steps.conditions import Condition, checked_condition
 
 
@@ -65,7 +65,7 @@ def gather(*, failed: str = "raise", **options: Unpack[PolicyOptions]) -> Step:
         kind="gather",
         ports=(Port(name="values", gathers="yes", skips_failed=skips(failed)),),
         run=list,
-        infer=lambda types: list[types["values"]],  # type: ignore[misc]  # known when it runs
+        infer=lambda types: list_of(types["values"]),
         light=True,
         parameters={"failed": failed},
         name=options.get("name", ""),
@@ -189,12 +189,6 @@ def skips(failed: str) -> bool:
     if failed not in ("raise", "skip"):
         raise InputError(f"failed is 'raise' or 'skip', got {failed!r}")
     return failed == "skip"
-
-
-def element_of(kind: PortType) -> PortType:
-    """The type of a list's elements."""
-    arguments = getattr(kind, "__args__", ())
-    return arguments[0] if arguments else Any
 
 
 def _shared_ports(arms: list[Body]) -> tuple[Port, ...]:
