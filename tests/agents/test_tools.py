@@ -371,6 +371,7 @@ def test_a_budget_of_nothing_is_refused() -> None:
             Budget(**{name: 0})
 
 
+@pytest.mark.slow
 def test_the_package_loads_no_langchain_before_a_tool_is_made() -> None:
     code = (
         "import sys, superlink; superlink.System; import superlink.agents.tools.budget;"
