@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -44,7 +43,7 @@ class PlanStep:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise PlanError(f"a step is named by a word such as 'step1', got {self.name!r}")
-        object.__setattr__(self, "arguments", MappingProxyType(dict(self.arguments)))
+        object.__setattr__(self, "arguments", dict(self.arguments))
 
     @property
     def uses(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import pickle
 from typing import Any
 
 import numpy as np
@@ -167,8 +168,7 @@ def test_changes_give_a_new_plan() -> None:
         LEFT_ONE.changed("x", a=1)
     with pytest.raises(PlanError, match="a step is named by a word"):
         step("1 a", "detect")
-    with pytest.raises(TypeError):
-        LEFT_ONE.step("all").arguments["phrases"] = []  # type: ignore[index]
+    assert pickle.loads(pickle.dumps(LEFT_ONE)) == LEFT_ONE  # so that workers of Ray can take it
 
 
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
