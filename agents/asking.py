@@ -7,7 +7,7 @@ every outcome lands in the turn of its own question.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from superlink.agents.dispatch import Dispatcher, Task
@@ -21,7 +21,7 @@ from superlink.decoders.contract import Failure, Outcome, Result
 from superlink.router.errors import InputError
 from superlink.router.links import Reply
 from superlink.router.messages import Conversation
-from superlink.router.requests import Finished, GenerateOptions, LinkReady, Request, TextDelta
+from superlink.router.requests import Event, Finished, GenerateOptions, LinkReady, Request, TextDelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,6 +70,23 @@ def answer(
     Raises:
         InputError: a question cannot be encoded; nothing was generated.
     """
+    answering = answer_live(engine, questions, options, early=early)
+    while True:
+        try:
+            next(answering)
+        except StopIteration as done:
+            turns: list[Turn] = done.value
+            return turns
+
+
+def answer_live(
+    engine: Engine, questions: Sequence[Question], options: GenerateOptions, *, early: bool = True
+) -> Generator[Event, None, list[Turn]]:
+    """As `answer`, and shows what the router writes while it writes. Closing it stops the router.
+
+    Yields:
+        Every event of the router, after decoders have got what is theirs.
+    """
     start = time.monotonic()
     tasks = [_task(question, options, start) for question in questions]
     dispatcher = Dispatcher(engine, tasks, early=early)
@@ -79,21 +96,21 @@ def answer(
     stream = engine.stream(
         [Request(conversation=one.conversation, options=options, deadline=patience) for one in questions]
     )
-    late = False
-    for event in stream:
-        match event:
-            case TextDelta():
-                written[event.row].text.append(event.text)
-                dispatcher.text(event.row, event.text)
-            case LinkReady():
-                dispatcher.link(event.row, event.link)
-            case Finished():
-                written[event.row].reply = event.reply
-                dispatcher.written(event.row)
-        if limit is not None and time.monotonic() > limit:
-            late = True
-            break
-    if late:
+    try:
+        for event in stream:
+            match event:
+                case TextDelta():
+                    written[event.row].text.append(event.text)
+                    dispatcher.text(event.row, event.text)
+                case LinkReady():
+                    dispatcher.link(event.row, event.link)
+                case Finished():
+                    written[event.row].reply = event.reply
+                    dispatcher.written(event.row)
+            yield event
+            if limit is not None and time.monotonic() > limit:
+                break
+    finally:
         stream.close()
     dispatcher.finish()
     seconds = time.monotonic() - start

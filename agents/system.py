@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import overload
+from typing import TYPE_CHECKING, Any, overload
 
 from typing_extensions import Self
 
@@ -30,6 +30,12 @@ from superlink.decoders.contract import DecoderConfig
 from superlink.router.errors import InputError
 from superlink.router.messages import Prompt
 from superlink.router.requests import GenerateOptions
+
+if TYPE_CHECKING:
+    from superlink.agents.chat_model import SystemChatModel
+    from superlink.agents.tools.budget import Budget
+    from superlink.agents.tools.langchain import SystemTool
+    from superlink.agents.tools.toolbox import Toolbox
 
 Texts = list[str] | tuple[str, ...]
 Images = list[PictureLike] | tuple[PictureLike, ...]
@@ -191,6 +197,58 @@ class System:
         answered = answer_all(self.engine, list(requests.values()), written)
         turns.update(zip(requests, answered, strict=True))
         return [turns[place] for place in sorted(turns)]
+
+    @property
+    def options(self) -> GenerateOptions:
+        """How replies are written where a question says nothing else."""
+        return self._options
+
+    def as_tool(self, name: str, *, toolbox: Toolbox | None = None) -> SystemTool:
+        """A tool for agents of LangChain: "detect", "ground", "segment", "pose", "count", "generate",
+        "edit", "caption", "ask" or "instruct".
+
+        Args:
+            name: of the tool.
+            toolbox: whose pictures and results it shares with other tools; by default an empty one of
+                its own, to be filled with `tool.toolbox.add(picture)`.
+
+        Raises:
+            InputError: no such tool, no decoder for it, or a toolbox of another system.
+        """
+        from superlink.agents.tools.toolbox import Toolbox
+
+        if toolbox is not None and toolbox.system is not self:
+            raise InputError("the toolbox belongs to another system; make one with Toolbox(system)")
+        return (toolbox or Toolbox(self)).tool(name)
+
+    def tools(
+        self, *, pictures: Sequence[PictureLike] = (), budget: Budget | None = None
+    ) -> list[SystemTool]:
+        """Every tool that there are decoders for, over one new toolbox.
+
+        Args:
+            pictures: what the tools know as "picture-1", "picture-2", ...
+            budget: of all calls together.
+
+        Raises:
+            InputError: a picture cannot be read.
+        """
+        from superlink.agents.tools.toolbox import Toolbox
+
+        return Toolbox(self, pictures=pictures, budget=budget).tools()
+
+    def as_chat_model(self, **settings: Any) -> SystemChatModel:
+        """A chat model of LangChain that takes pictures and reports artifacts.
+
+        Args:
+            settings: fields of `SystemChatModel`, such as `max_tokens`, `temperature`, `seed`, `stop`.
+
+        Raises:
+            InputError: a setting that cannot be used.
+        """
+        from superlink.agents.chat_model import SystemChatModel
+
+        return SystemChatModel.of(self, **settings)
 
     def close(self) -> None:
         """Give back what the engine holds; the system cannot be used afterwards."""

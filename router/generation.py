@@ -359,6 +359,7 @@ class GenerationLoop:
             links=tuple(row.links),
             token_ids=tuple(row.ids),
             timings={"prefill": row.prefilled - row.started, "decode": now - row.prefilled},
+            prompt_length=row.request.length,
         )
         events.append(Finished(row=row.number, reply=reply, reason=reason))
 

@@ -50,6 +50,7 @@ class Reply:
     links: tuple[SuperLink, ...]  # in reading order
     token_ids: tuple[int, ...]  # generated ids, without placeholders
     timings: Mapping[str, float] = field(default_factory=dict)  # seconds
+    prompt_length: int = 0  # positions of what was read before the first word was written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,0 +1,87 @@
+"""Steps and workflows that run inside a step: the arms of a branch, the body of a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from superlink.workflows.graph.checking import check, levels_of
+from superlink.workflows.graph.context import StepContext
+from superlink.workflows.graph.definition import Graph, Port, Step
+from superlink.workflows.graph.errors import WorkflowError
+from superlink.workflows.graph.frames import errors_in, result_of
+from superlink.workflows.graph.inputs import Entry
+from superlink.workflows.graph.plan import Plan, compiled
+from superlink.workflows.graph.port_types import PortType, list_of
+from superlink.workflows.graph.run import Run
+
+
+class Body:
+    """A step, or a graph with one output, by its ports."""
+
+    def __init__(self, what: Any, role: str) -> None:
+        graph = getattr(what, "graph", what)  # of a workflow
+        if not isinstance(graph, Step | Graph):
+            raise WorkflowError(f"{role} is a step or a workflow, got {type(what).__name__}")
+        self.what = graph
+        self.role = role
+        self.graph = graph if isinstance(graph, Graph) else _around(graph)
+        outputs = len(self.graph.outputs)
+        if outputs != 1:
+            raise WorkflowError(f"{role}: expected a workflow with one output, {self.name!r} has {outputs}")
+
+    @property
+    def name(self) -> str:
+        return self.graph.name
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        return tuple(
+            Port(
+                name=node.name,
+                type=node.type,
+                required=node.default is ...,
+                default=None if node.default is ... else node.default,
+            )
+            for node in self.graph.inputs
+        )
+
+    @cached_property
+    def plan(self) -> Plan:
+        return compiled(check(self.graph))
+
+    @cached_property
+    def returns(self) -> PortType:
+        ((_, _, kind, lineage),) = check(self.graph).outputs
+        for _ in range(levels_of(lineage)):
+            kind = list_of(kind)
+        return kind
+
+    def run(self, values: Sequence[Any], context: StepContext, *, seed: int) -> Any:
+        """What the body makes of values in the order of its ports.
+
+        Raises:
+            StepError: it failed.
+        """
+        given = {port.name: value for port, value in zip(self.ports, values, strict=False)}
+        entry = Entry(0, given, seed, context.frame.item.observer)
+        run = Run(self.plan, context.shared)
+        (item,) = run.results(iter([entry]))
+        assert not hasattr(item, "output")
+        value = result_of(item, self.plan.outputs[0])  # type: ignore[arg-type]
+        for error in errors_in(value):
+            raise error
+        return value
+
+
+def _around(step: Step) -> Graph:
+    """A graph of one step."""
+    graph = Graph(step.name or step.kind)
+    handles = {
+        port.name: graph.input(port.name, port.type, default=... if port.required else port.default)
+        for port in step.ports
+        if port.name not in step.constants
+    }
+    graph.output("result", graph.add(step, (), handles))
+    return graph

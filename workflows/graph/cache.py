@@ -1,0 +1,174 @@
+"""Caches of step values, by a hash of everything that they follow from: only what changed runs again.
+
+    wf = Workflow("stars", cache=DiskCache("cache"))
+    replayed = wf.using(cache=DiskCache("cache", replay=True))  # never asks a system
+
+What a user's function reads from elsewhere (files, globals) is not part of the hash; such a step says
+`cache=False`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from superlink.agents.turn import write_whole
+from superlink.router.errors import InputError
+from superlink.workflows.graph.errors import StepError
+from superlink.workflows.graph.stored import NotStorable, from_bytes, to_bytes
+
+FORMAT = 1
+SMALL = 16_384  # bytes; larger values are files of their own, which SQLite would copy around
+
+
+class MemoryCache:
+    """Values of this process; the ones that were not used for the longest time are forgotten first.
+
+    They are the very objects that steps gave: whoever changes one in place changes the cache too.
+    """
+
+    replays = False
+
+    def __init__(self, most: int = 1024) -> None:
+        if most < 1:
+            raise InputError(f"a cache keeps at least one value, got {most}")
+        self._most = most
+        self._values: OrderedDict[str, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, key: str | None, step: str) -> tuple[Any] | None:
+        with self._lock:
+            if key is None or key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return (self._values[key],)
+
+    def keep(self, key: str | None, value: Any) -> None:
+        if key is None:
+            return
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)
+
+    def system(self, identity: Callable[[], str]) -> str:
+        return identity()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class DiskCache:
+    """Values in a folder: an SQLite file, with large ones as files beside it. Several processes may share it.
+
+    Args:
+        folder: made if it is missing.
+        replay: nothing that asks a system is made anew; what is missing is an error. So a recorded run
+            gives the same again without a router.
+
+    Raises:
+        InputError: the folder cannot be used, or was written by another version.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, replay: bool = False) -> None:
+        self.replays = replay
+        self._folder = Path(folder)
+        self._lock = threading.Lock()
+        file = self._folder / "cache.sqlite"
+        if replay and not file.is_file():
+            raise InputError(f"there is no recording in {str(self._folder)!r}")
+        try:
+            (self._folder / "values").mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(file, timeout=60.0, check_same_thread=False)
+            with self._database as database:
+                database.execute("PRAGMA journal_mode=WAL")
+                database.execute("CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT)")
+                database.execute(
+                    "CREATE TABLE IF NOT EXISTS steps (key TEXT PRIMARY KEY, data BLOB, made REAL)"
+                )
+                database.execute("INSERT OR IGNORE INTO about VALUES ('format', ?)", (str(FORMAT),))
+        except (OSError, sqlite3.Error) as error:
+            raise InputError(f"the cache {str(self._folder)!r} cannot be used: {error}") from error
+        found = self._about("format")
+        if found != str(FORMAT):
+            self.close()
+            raise InputError(
+                f"the cache {str(self._folder)!r} has format {found}, this version reads {FORMAT}; "
+                f"name a new folder"
+            )
+
+    def find(self, key: str | None, step: str) -> tuple[Any] | None:
+        data = None if key is None else self._data(key)
+        if data is not None:
+            return (from_bytes(data),)
+        if self.replays:
+            cause = "the recording has no value for these inputs; record the run again"
+            raise StepError(step, cause, kind="missing")
+        return None
+
+    def keep(self, key: str | None, value: Any) -> None:
+        if key is None:
+            return
+        try:
+            data = to_bytes(value)
+        except NotStorable:
+            return  # it is made again next time
+        inside: bytes | None = data
+        if len(data) > SMALL:
+            write_whole(self._place(key), data)
+            inside = None
+        try:
+            with self._lock, self._database as database:
+                database.execute("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", (key, inside, time.time()))
+        except sqlite3.Error as error:
+            raise InputError(f"the cache {str(self._folder)!r} cannot be written: {error}") from error
+
+    def system(self, identity: Callable[[], str]) -> str:
+        """Of a recording, that of the system that was recorded; so a replay loads none."""
+        known = self._about("system") if self.replays else None
+        if known is not None:
+            return known
+        found = identity()
+        if not self.replays and self._about("system") != found:
+            with self._lock, self._database as database:
+                database.execute("INSERT OR REPLACE INTO about VALUES ('system', ?)", (found,))
+        return found
+
+    def close(self) -> None:
+        """Give the files back."""
+        with self._lock:
+            self._database.close()
+
+    def __len__(self) -> int:
+        with self._lock, closing(self._database.execute("SELECT COUNT(*) FROM steps")) as rows:
+            return int(rows.fetchone()[0])
+
+    def _about(self, name: str) -> str | None:
+        with self._lock:
+            row = self._database.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def _data(self, key: str) -> bytes | None:
+        with self._lock:
+            row = self._database.execute("SELECT data FROM steps WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        if row[0] is not None:
+            return bytes(row[0])
+        try:
+            return self._place(key).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise InputError(f"the cache {str(self._folder)!r} cannot be read: {error}") from error
+
+    def _place(self, key: str) -> Path:
+        return self._folder / "values" / f"{key}.npz"

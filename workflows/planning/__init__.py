@@ -1,0 +1,1 @@
+"""Plans over a toolbox: written by a language model or by hand, shown, edited, then run."""
