@@ -129,8 +129,22 @@ def _turns(questions: Sequence[_Question], context: Context) -> list[Turn]:
     seed = context.seed(planned, frame)
     requests = [question.request for question in questions if question.request is not None]
 
+    def asked(some: Sequence[AskRequest]) -> list[Turn]:
+        return ask_together(context.system_of(), some, settings, seed=seed, deadline=timeout)
+
+    def together(some: Sequence[AskRequest]) -> list[Turn] | StepError:
+        try:
+            turns: list[Turn] = attempt(planned, frame, asked, (some,))
+        except StepError as error:
+            return error
+        return turns
+
     def ask() -> list[Turn]:
-        return ask_together(context.system_of(), requests, settings, seed=seed, deadline=timeout)
+        turns = context.desk.ask((settings, seed, timeout), requests, together)
+        if isinstance(turns, StepError):
+            bare = StepError("", turns.cause, kind=turns.kind)
+            raise bare from (turns.__cause__ or turns)
+        return turns
 
     run = ask if timeout is None else within(timeout, ask)
     turns: list[Turn] = attempt(planned, frame, run, ())

@@ -19,7 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from superlink.agents.turn import write_whole
+from superlink.decoders.files import write_whole
 from superlink.router.errors import InputError
 from superlink.workflows.graph.errors import StepError
 from superlink.workflows.graph.stored import NotStorable, from_bytes, to_bytes

@@ -130,8 +130,8 @@ def _ordered(flat: FlatGraph, problems: list[Problem]) -> list[Flat]:
             Problem(
                 message=f"step {around[0]!r}: expected no step to wait for itself, got a cycle {names}",
                 step=around[0],
-                expected="no cycle",
-                given=names,
+                expected="no step to wait for itself",
+                given=f"a cycle {names}",
             )
         )
         return []

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +199,24 @@ class Workflow(Runnable[Any, dict[str, Any]]):
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
         """Index and result of every input, as they finish. `inputs` are read only as there is room."""
+        mode: Errors = "exceptions" if return_exceptions else errors
+        found = self.with_inputs_as_completed(
+            inputs, config, errors=mode, max_concurrency=max_concurrency, seed=seed
+        )
+        with closing(found):
+            for index, outcome, _ in found:
+                yield index, outcome
+
+    def with_inputs_as_completed(
+        self,
+        inputs: Iterable[Any],
+        config: Config = None,
+        *,
+        errors: Errors = "return",
+        max_concurrency: int | None = None,
+        seed: int | None = None,
+    ) -> Generator[tuple[int, Any, dict[str, Any]], None, None]:
+        """As `batch_as_completed`, with the inputs of each result as they were read, pictures among them."""
         first = (config[0] if config else None) if isinstance(config, list) else config
         most = max_concurrency or (first or {}).get("max_concurrency")
         yield from as_completed(
@@ -206,7 +225,7 @@ class Workflow(Runnable[Any, dict[str, Any]]):
             inputs,
             config,
             name=self.get_name(),
-            errors="exceptions" if return_exceptions else errors,
+            errors=errors,
             window=most or 32,
             seed=self._seeded(seed),
         )

@@ -98,7 +98,7 @@ def artifacts() -> list[object]:
     return [
         Boxes(xyxy=xyxy, origin=origin, **shared),
         Masks(masks=rng.random((2, 7, 9)) < 0.5, xyxy=xyxy, **shared),
-        Keypoints(xyv=rng.random((2, 3, 3)).astype(np.float32), keypoint_names=("a", "b", "c"), xyxy=xyxy, **shared),
+        Keypoints(xyv=np.ones((2, 3, 3), np.float32), keypoint_names=("a", "b", "c"), xyxy=xyxy, **shared),
         Picture(pixels=photo.pixels),
         Text(text="words"),
         photo.crop(1, 2, 4, 5),
