@@ -12,6 +12,7 @@ from superlink.workflows.graph.errors import StepError
 from superlink.workflows.graph.image import Image
 
 if TYPE_CHECKING:
+    from superlink.agents.pictures import PictureLike
     from superlink.agents.system import System
     from superlink.agents.turn import Turn
 
@@ -90,7 +91,7 @@ def ask_together(
             k for k, one in enumerate(requests) if (one.image is not None) == with_picture and not one.refs
         ]
         texts = [requests[k].text for k in rows]
-        images = [image for k in rows if (image := requests[k].image) is not None]
+        images: list[PictureLike] = [image for k in rows if (image := requests[k].image) is not None]
         if len(rows) == 1:
             found = [system.ask(texts[0], image=images[0] if images else None, **shared)]
         elif rows:

@@ -10,7 +10,7 @@ from superlink.workflows.graph.checking import check, levels_of
 from superlink.workflows.graph.context import StepContext
 from superlink.workflows.graph.definition import Graph, Port, Step
 from superlink.workflows.graph.errors import WorkflowError
-from superlink.workflows.graph.frames import errors_in, result_of
+from superlink.workflows.graph.frames import Item, errors_in, result_of
 from superlink.workflows.graph.inputs import Entry
 from superlink.workflows.graph.plan import Plan, compiled
 from superlink.workflows.graph.port_types import PortType, list_of
@@ -68,8 +68,8 @@ class Body:
         entry = Entry(0, given, seed, context.frame.item.observer)
         run = Run(self.plan, context.shared)
         (item,) = run.results(iter([entry]))
-        assert not hasattr(item, "output")
-        value = result_of(item, self.plan.outputs[0])  # type: ignore[arg-type]
+        assert isinstance(item, Item)
+        value = result_of(item, self.plan.outputs[0])
         for error in errors_in(value):
             raise error
         return value

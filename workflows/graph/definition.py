@@ -182,7 +182,7 @@ class Graph:
         self.version += 1
 
     def _free(self, stem: str) -> str:
-        taken = {node.name for node in (*self.inputs, *self.nodes)}
+        taken = {node.name for node in self.inputs} | {node.name for node in self.nodes}
         name, number = stem, 1
         while name in taken:
             number += 1

@@ -84,7 +84,7 @@ def _names(graph: Graph) -> Iterator[Problem]:
     for group in (kinds, [("output", name) for name, _ in graph.outputs]):
         seen: dict[str, str] = {}
         for kind, name in group:
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
+            if not _NAME.fullmatch(str(name)):
                 yield Problem(
                     message=f"{kind} {name!r}: expected a name of letters, digits, '_' and '-' "
                     f"that starts with a letter",

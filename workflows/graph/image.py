@@ -72,7 +72,7 @@ def uncropped(items: Items, crop: Image) -> Items:
     Raises:
         InputError: not a crop, or of another size than the items.
     """
-    window = crop.window
+    window: Window | None = crop.window
     if window is None:
         raise InputError("this picture is not a crop, so there is nothing to map back to")
     if tuple(items.size) != crop.size:

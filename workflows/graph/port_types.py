@@ -46,8 +46,7 @@ def name_of(kind: PortType) -> str:
         return " | ".join(dict.fromkeys(name_of(member) for member in members))
     if origin_of(kind) is list:
         return f"list[{', '.join(name_of(argument) for argument in get_args(kind))}]"
-    name: str = _NAME_OF.get(kind) or getattr(kind, "__name__", str(kind))
-    return name
+    return str(_NAME_OF.get(kind) or getattr(kind, "__name__", kind))
 
 
 def from_name(text: str) -> PortType:

@@ -216,8 +216,10 @@ class Run:
             return
         for planned, frame in tasks:
             values = inputs_of(planned, frame)
-            failed = isinstance(values, StepError)
-            self._done(planned, frame, values if failed else performed(planned, frame, values, self._context))
+            if isinstance(values, StepError):
+                self._done(planned, frame, values)
+            else:
+                self._done(planned, frame, performed(planned, frame, values, self._context))
 
     def _done(self, planned: Planned, frame: Frame, value: Any) -> None:
         """Put a value or an error in its place and see what can start now."""

@@ -165,7 +165,7 @@ class Workflow(Runnable[Any, dict[str, Any]]):
         def run(value: Any, run_manager: Any, config: RunnableConfig) -> Any:
             return invoked(plan, self._context(config, None), value, run_manager, self._seeded(seed), errors)
 
-        return self._call_with_config(run, input, config)  # type: ignore[no-any-return]
+        return self._call_with_config(run, input, config)
 
     async def ainvoke(
         self,
@@ -185,7 +185,7 @@ class Workflow(Runnable[Any, dict[str, Any]]):
                 None, invoked, plan, context, value, manager, self._seeded(seed), errors
             )
 
-        return await self._acall_with_config(run, input, config)  # type: ignore[no-any-return]
+        return await self._acall_with_config(run, input, config)
 
     def batch_as_completed(  # type: ignore[override]  # takes any iterable
         self,
@@ -230,7 +230,7 @@ class Workflow(Runnable[Any, dict[str, Any]]):
             seed=self._seeded(seed),
         )
 
-    def batch(
+    def batch(  # type: ignore[override]  # says what the base calls **kwargs
         self,
         inputs: Iterable[Any],
         config: Config = None,
@@ -271,7 +271,7 @@ class Workflow(Runnable[Any, dict[str, Any]]):
         """As `batch`, in a thread."""
         return await run_in_executor(None, self.batch, inputs, config, **kwargs)
 
-    def stream(
+    def stream(  # type: ignore[override]  # says what the base calls **kwargs
         self,
         input: Any,
         config: RunnableConfig | None = None,
@@ -290,7 +290,7 @@ class Workflow(Runnable[Any, dict[str, Any]]):
 
         yield from self._transform_stream_with_config(iter([input]), run, config)
 
-    async def astream(
+    async def astream(  # type: ignore[override]  # says what the base calls **kwargs
         self,
         input: Any,
         config: RunnableConfig | None = None,
