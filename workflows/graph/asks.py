@@ -25,7 +25,8 @@ class AskSettings:
 
     threshold: float | None = None
     max_new_tokens: int | None = None
-    options: tuple[tuple[str, tuple[tuple[str, object], ...]], ...] = ()  # of decoders, in a form with a hash
+    options: Mapping[str, Mapping[str, object]] = field(default_factory=dict, repr=False, compare=False)
+    shown: str = ""  # `options` in a form that can be compared
 
     @classmethod
     def of(
@@ -36,8 +37,8 @@ class AskSettings:
         options: Mapping[str, Mapping[str, object]] | None = None,
     ) -> AskSettings:
         """Settings as `System.ask` takes them."""
-        frozen = {decoder: tuple(sorted(own.items())) for decoder, own in (options or {}).items()}
-        return cls(threshold=threshold, max_new_tokens=max_new_tokens, options=tuple(sorted(frozen.items())))
+        own = {decoder: dict(sorted(given.items())) for decoder, given in sorted((options or {}).items())}
+        return cls(threshold=threshold, max_new_tokens=max_new_tokens, options=own, shown=repr(own))
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of `System.ask` for what was set."""
@@ -47,7 +48,7 @@ class AskSettings:
         if self.max_new_tokens is not None:
             given["max_new_tokens"] = self.max_new_tokens
         if self.options:
-            given["options"] = {decoder: dict(own) for decoder, own in self.options}
+            given["options"] = {decoder: dict(own) for decoder, own in self.options.items()}
         return given
 
 

@@ -13,7 +13,7 @@ from superlink.workflows.graph.errors import WorkflowError
 from superlink.workflows.graph.frames import Item, errors_in, result_of
 from superlink.workflows.graph.inputs import Entry
 from superlink.workflows.graph.plan import Plan, compiled
-from superlink.workflows.graph.port_types import PortType, list_of
+from superlink.workflows.graph.port_types import PortType, holds, list_of
 from superlink.workflows.graph.run import Run
 
 
@@ -81,7 +81,8 @@ def _around(step: Step) -> Graph:
     handles = {
         port.name: graph.input(port.name, port.type, default=... if port.required else port.default)
         for port in step.ports
-        if port.name not in step.constants
+        # What may be left out and has no value of its own type, such as refs, is left out.
+        if port.name not in step.constants and (port.required or holds(port.default, port.type))
     }
     graph.output("result", graph.add(step, (), handles))
     return graph

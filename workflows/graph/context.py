@@ -23,7 +23,7 @@ class Cache(Protocol):
 
     replays: bool  # nothing that asks the system may be made anew
 
-    def find(self, key: str | None, step: str) -> tuple[Any] | None:
+    def find(self, key: str | None) -> tuple[Any] | None:
         """The value in a tuple; None where there is none.
 
         Raises:

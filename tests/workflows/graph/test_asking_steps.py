@@ -192,6 +192,27 @@ def test_questions_inside_loops_and_branches_of_several_items_go_together(system
     assert len(system.batches) < 8
 
 
+def test_a_branch_may_ask_and_a_loop_may_edit_over_several_rounds(system: ToySystem) -> None:
+    wf = Workflow("both", system=system)
+    image = wf.input("photo", Image)
+    boxes = steps.branch(bool, then=steps.detect("star"), otherwise=steps.ground("star"))(image)
+    wf.output("boxes", boxes)
+    painted = steps.loop(steps.edit("make it green"), until=lambda picture: False, max_rounds=3)(image)
+    wf.output("painted", painted)
+    asked = system.answer
+
+    def answer(text: str, shown: Any) -> Turn:
+        if text == "Make it green.":
+            return Turn(text="", raw="", artifacts=(Picture(pixels=shown.pixels + np.uint8(1)),))
+        return asked(text, shown)
+
+    system.answer = answer  # type: ignore[method-assign]
+    found = wf.invoke(photo(2))
+    assert len(found["boxes"]) == 2
+    assert isinstance(found["painted"], Picture)
+    assert (found["painted"].pixels == 5).all()
+
+
 def test_what_goes_wrong_in_one_question_spares_the_others(system: ToySystem) -> None:
     wf = Workflow("words", system=system)
     image, what = wf.input("photo", Image), wf.input("what", str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, Protocol
 
 import pytest
 
@@ -350,3 +351,23 @@ def test_types_that_follow_from_others_are_inferred() -> None:
         "either": ("int | float", 0),
     }
     assert Boxes is not Masks
+
+
+def test_annotations_that_say_nothing_about_classes_are_left_alone() -> None:
+    wf = workflow()
+    wf.output("y", _protocol(_literal(wf.input("x", int))))
+    assert wf.invoke(1) == {"y": "low"}
+
+
+class _Sized(Protocol):
+    def __len__(self) -> int: ...
+
+
+@steps.step
+def _literal(x: int) -> Literal["low", "high"]:
+    return "high" if x > 1 else "low"
+
+
+@steps.step
+def _protocol(x: _Sized) -> _Sized:
+    return x
