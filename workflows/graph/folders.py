@@ -107,8 +107,8 @@ def run_folder(
     workflow.check()
     node = picture_input(workflow)
     names = pictures_in(images)
-    _claim(out, _identity(workflow, format, about), resume=resume)
     writer = open_writer(format, out, names=names)
+    _claim(out, _identity(workflow, format, about), resume=resume)
     done = writer.done
     waiting = [name for name in names if name not in done]
     started(len(names), len(names) - len(waiting))
