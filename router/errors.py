@@ -7,6 +7,8 @@ SuperlinkError
 ├── DataError       a training or evaluation record that cannot be used; names file and record
 ├── DecoderError    a decoder could not produce an artifact for a call
 ├── TrainError      a training run that cannot go on; names the step
+├── WorkflowError   a workflow that cannot run, found before it does (workflows/graph/errors.py)
+├── StepError       a step of a workflow failed for one item (the same file)
 ├── BusyError       more work waits than is allowed; ask again later
 └── LostError       what ran the request is gone (an actor, a node, a closed engine)
 

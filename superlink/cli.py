@@ -331,6 +331,70 @@ def sessions_delete(
         delete_session(store, name, json=json)
 
 
+@app.command("run")
+def run_workflow(
+    workflow: Annotated[Path, typer.Argument(help="A workflow, as YAML or JSON.")],
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of pictures; those below it are taken along.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results.")] = None,
+    format: Annotated[
+        str, typer.Option("--format", help="coco, csv, fiftyone, jsonl, labelme, png or yolo.")
+    ] = "jsonl",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what an earlier run left in --out.")
+    ] = False,
+    max_failures: Annotated[
+        int | None, typer.Option("--max-failures", min=0, help="Stop when more pictures failed.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Pictures on their way at the same time.")
+    ] = None,
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Only print inputs, outputs, steps and schemas, as JSON.")
+    ] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", metavar="MODULE", help="A module whose functions the file may use."),
+    ] = None,
+    model: Model = "tiny",
+    engine: EngineName = "local",
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Run a workflow on a folder: superlink run workflow.yaml --images photos --out results.
+
+    A picture that fails does not stop the others; the exit code is then 1. Killed and started again with
+    --resume, it goes on with what is not done.
+    """
+    if not describe and (images is None or out is None):
+        raise typer.BadParameter("name --images and --out, or --describe the workflow")
+    from superlink.run_command import Job
+    from superlink.run_command import describe as print_description
+    from superlink.run_command import run as run_job
+
+    with one_line_errors(debug=debug):
+        if describe or images is None or out is None:
+            print_description(workflow, tuple(allow or ()))
+            return
+        job = Job(
+            workflow=workflow,
+            images=images,
+            out=out,
+            model=model,
+            engine=engine,
+            format=format,
+            resume=resume,
+            max_failures=max_failures,
+            jobs=jobs,
+            seed=seed,
+            allow=tuple(allow or ()),
+        )
+        failures = run_job(job)
+    if failures:
+        raise typer.Exit(1)
+
+
 @app.command("train", context_settings=MOUNTED, add_help_option=False)
 def train(context: typer.Context) -> None:
     """Train router and decoders together: superlink train RECIPE."""

@@ -12,6 +12,7 @@ from superlink.workflows.graph.attempts import (
     attempt,
     checked,
     inner_error,
+    recalled,
     within,
     worth_another,
 )
@@ -86,8 +87,7 @@ def _begun(task: Task, context: Context, done: Callable[[Planned, Frame, Any], N
     try:
         cache = context.cache_for(planned)
         if cache is not None:
-            question.key = context.key(planned, values, frame)
-            found = cache.find(question.key, planned.name)
+            question.key, found = recalled(planned, frame, values, context, cache)
             if found is not None:
                 _finish(question, found[0], None, done)
                 return None
@@ -129,8 +129,22 @@ def _turns(questions: Sequence[_Question], context: Context) -> list[Turn]:
     seed = context.seed(planned, frame)
     requests = [question.request for question in questions if question.request is not None]
 
+    def asked(some: Sequence[AskRequest]) -> list[Turn]:
+        return ask_together(context.system_of(), some, settings, seed=seed, deadline=timeout)
+
+    def together(some: Sequence[AskRequest]) -> list[Turn] | StepError:
+        try:
+            turns: list[Turn] = attempt(planned, frame, asked, (some,))
+        except StepError as error:
+            return error
+        return turns
+
     def ask() -> list[Turn]:
-        return ask_together(context.system_of(), requests, settings, seed=seed, deadline=timeout)
+        turns = context.desk.ask((settings, seed, timeout), requests, together)
+        if isinstance(turns, StepError):
+            bare = StepError("", turns.cause, kind=turns.kind)
+            raise bare from (turns.__cause__ or turns)
+        return turns
 
     run = ask if timeout is None else within(timeout, ask)
     turns: list[Turn] = attempt(planned, frame, run, ())
@@ -155,12 +169,16 @@ def _finish(
     done: Callable[[Planned, Frame, Any], None],
 ) -> None:
     """Report a value, kept first if it was made; or an error."""
+    planned, frame = question.planned, question.frame
+    cache = None if context is None or isinstance(value, StepError) else context.cache_for(planned)
+    if cache is not None:
+        try:
+            attempt(planned, frame, cache.keep, (question.key, value))
+        except StepError as error:
+            value = error
     if isinstance(value, StepError):
         question.stack.__exit__(type(value), value, value.__traceback__)
     else:
-        cache = None if context is None else context.cache_for(question.planned)
-        if cache is not None:
-            cache.keep(question.key, value)
         question.seen(value)
         question.stack.close()
-    done(question.planned, question.frame, value)
+    done(planned, frame, value)

@@ -12,6 +12,7 @@ from superlink.workflows.graph.errors import StepError
 from superlink.workflows.graph.image import Image
 
 if TYPE_CHECKING:
+    from superlink.agents.pictures import PictureLike
     from superlink.agents.system import System
     from superlink.agents.turn import Turn
 
@@ -24,7 +25,8 @@ class AskSettings:
 
     threshold: float | None = None
     max_new_tokens: int | None = None
-    options: tuple[tuple[str, tuple[tuple[str, object], ...]], ...] = ()  # of decoders, in a form with a hash
+    options: Mapping[str, Mapping[str, object]] = field(default_factory=dict, repr=False, compare=False)
+    shown: str = ""  # `options` in a form that can be compared
 
     @classmethod
     def of(
@@ -35,8 +37,8 @@ class AskSettings:
         options: Mapping[str, Mapping[str, object]] | None = None,
     ) -> AskSettings:
         """Settings as `System.ask` takes them."""
-        frozen = {decoder: tuple(sorted(own.items())) for decoder, own in (options or {}).items()}
-        return cls(threshold=threshold, max_new_tokens=max_new_tokens, options=tuple(sorted(frozen.items())))
+        own = {decoder: dict(sorted(given.items())) for decoder, given in sorted((options or {}).items())}
+        return cls(threshold=threshold, max_new_tokens=max_new_tokens, options=own, shown=repr(own))
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of `System.ask` for what was set."""
@@ -46,7 +48,7 @@ class AskSettings:
         if self.max_new_tokens is not None:
             given["max_new_tokens"] = self.max_new_tokens
         if self.options:
-            given["options"] = {decoder: dict(own) for decoder, own in self.options}
+            given["options"] = {decoder: dict(own) for decoder, own in self.options.items()}
         return given
 
 
@@ -90,7 +92,7 @@ def ask_together(
             k for k, one in enumerate(requests) if (one.image is not None) == with_picture and not one.refs
         ]
         texts = [requests[k].text for k in rows]
-        images = [image for k in rows if (image := requests[k].image) is not None]
+        images: list[PictureLike] = [image for k in rows if (image := requests[k].image) is not None]
         if len(rows) == 1:
             found = [system.ask(texts[0], image=images[0] if images else None, **shared)]
         elif rows:

@@ -19,7 +19,7 @@ from superlink.workflows.graph.plan import Planned
 from superlink.workflows.graph.port_types import holds, name_of
 
 if TYPE_CHECKING:
-    from superlink.workflows.graph.context import Context
+    from superlink.workflows.graph.context import Cache, Context
 
 
 def performed(planned: Planned, frame: Frame, values: Sequence[Any], context: Context) -> Any:
@@ -41,13 +41,29 @@ def _looked_up(planned: Planned, frame: Frame, values: Sequence[Any], context: C
     cache = context.cache_for(planned)
     if cache is None:
         return _tried(planned, frame, values, context)
-    key = context.key(planned, values, frame)
-    found = cache.find(key, planned.name)
+    key, found = recalled(planned, frame, values, context, cache)
     if found is not None:
         return found[0]
     value = _tried(planned, frame, values, context)
-    cache.keep(key, value)
+    attempt(planned, frame, cache.keep, (key, value))
     return value
+
+
+def recalled(
+    planned: Planned, frame: Frame, values: Sequence[Any], context: Context, cache: Cache
+) -> tuple[str | None, tuple[Any] | None]:
+    """Under which key a value is kept, and the value in a tuple, if it is.
+
+    Raises:
+        StepError: the cache cannot be read, or is a recording that lacks it.
+    """
+
+    def look() -> tuple[str | None, tuple[Any] | None]:
+        key = context.key(planned, values, frame)
+        return key, cache.find(key)
+
+    found: tuple[str | None, tuple[Any] | None] = attempt(planned, frame, look, ())
+    return found
 
 
 def _tried(planned: Planned, frame: Frame, values: Sequence[Any], context: Context) -> Any:

@@ -10,10 +10,10 @@ from superlink.workflows.graph.checking import check, levels_of
 from superlink.workflows.graph.context import StepContext
 from superlink.workflows.graph.definition import Graph, Port, Step
 from superlink.workflows.graph.errors import WorkflowError
-from superlink.workflows.graph.frames import errors_in, result_of
+from superlink.workflows.graph.frames import Item, errors_in, result_of
 from superlink.workflows.graph.inputs import Entry
 from superlink.workflows.graph.plan import Plan, compiled
-from superlink.workflows.graph.port_types import PortType, list_of
+from superlink.workflows.graph.port_types import PortType, holds, list_of
 from superlink.workflows.graph.run import Run
 
 
@@ -68,8 +68,8 @@ class Body:
         entry = Entry(0, given, seed, context.frame.item.observer)
         run = Run(self.plan, context.shared)
         (item,) = run.results(iter([entry]))
-        assert not hasattr(item, "output")
-        value = result_of(item, self.plan.outputs[0])  # type: ignore[arg-type]
+        assert isinstance(item, Item)
+        value = result_of(item, self.plan.outputs[0])
         for error in errors_in(value):
             raise error
         return value
@@ -81,7 +81,8 @@ def _around(step: Step) -> Graph:
     handles = {
         port.name: graph.input(port.name, port.type, default=... if port.required else port.default)
         for port in step.ports
-        if port.name not in step.constants
+        # What may be left out and has no value of its own type, such as refs, is left out.
+        if port.name not in step.constants and (port.required or holds(port.default, port.type))
     }
     graph.output("result", graph.add(step, (), handles))
     return graph

@@ -19,7 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from superlink.agents.turn import write_whole
+from superlink.decoders.files import write_whole
 from superlink.router.errors import InputError
 from superlink.workflows.graph.errors import StepError
 from superlink.workflows.graph.stored import NotStorable, from_bytes, to_bytes
@@ -43,7 +43,7 @@ class MemoryCache:
         self._values: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, key: str | None, step: str) -> tuple[Any] | None:
+    def find(self, key: str | None) -> tuple[Any] | None:
         with self._lock:
             if key is None or key not in self._values:
                 return None
@@ -105,13 +105,13 @@ class DiskCache:
                 f"name a new folder"
             )
 
-    def find(self, key: str | None, step: str) -> tuple[Any] | None:
+    def find(self, key: str | None) -> tuple[Any] | None:
         data = None if key is None else self._data(key)
         if data is not None:
             return (from_bytes(data),)
         if self.replays:
             cause = "the recording has no value for these inputs; record the run again"
-            raise StepError(step, cause, kind="missing")
+            raise StepError("", cause, kind="missing")
         return None
 
     def keep(self, key: str | None, value: Any) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from superlink.workflows.graph.definition import Graph, InputNode
 from superlink.workflows.graph.errors import Problem, WorkflowError
-from superlink.workflows.graph.flatten import Bound, Constant, Flat, FlatGraph, Source, flatten, mismatch
+from superlink.workflows.graph.flatten import Bound, Constant, Flat, FlatGraph, Source, flatten
 from superlink.workflows.graph.port_types import PortType, fits, holds, name_of, union_of
+from superlink.workflows.graph.problems import mismatch
 
 Lineage = tuple[Flat, ...]
 
@@ -130,8 +131,8 @@ def _ordered(flat: FlatGraph, problems: list[Problem]) -> list[Flat]:
             Problem(
                 message=f"step {around[0]!r}: expected no step to wait for itself, got a cycle {names}",
                 step=around[0],
-                expected="no cycle",
-                given=names,
+                expected="no step to wait for itself",
+                given=f"a cycle {names}",
             )
         )
         return []

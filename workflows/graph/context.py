@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from superlink.workflows.graph.attempts import pause
+from superlink.workflows.graph.desk import AskDesk
 from superlink.workflows.graph.digests import digest, step_identity, system_identity
 from superlink.workflows.graph.frames import Frame
 from superlink.workflows.graph.plan import Planned
@@ -22,7 +23,7 @@ class Cache(Protocol):
 
     replays: bool  # nothing that asks the system may be made anew
 
-    def find(self, key: str | None, step: str) -> tuple[Any] | None:
+    def find(self, key: str | None) -> tuple[Any] | None:
         """The value in a tuple; None where there is none.
 
         Raises:
@@ -44,7 +45,11 @@ class Context:
     asks: int = 1  # batches of questions at the same time
     threads: int = 16
     stopped: threading.Event = field(default_factory=threading.Event)
+    desk: AskDesk = field(init=False)
     _identities: dict[int, str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.desk = AskDesk(self.asks)
 
     def cache_for(self, planned: Planned) -> Cache | None:
         """The cache, where the step is worth keeping."""

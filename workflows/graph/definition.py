@@ -173,16 +173,28 @@ class Graph:
             named=dict(named),
             policies=what.policies if isinstance(what, Step) else Policies(),
         )
+        return self.join(node)
+
+    def join(self, node: Node) -> Handle:
+        """Take a node in as it is."""
         self.nodes.append(node)
         self.version += 1
         return Handle(self, node)
+
+    @property
+    def state(self) -> int:
+        """Another number after every change, in this graph or in one that is part of it."""
+        graphs: list[Graph] = [self]
+        for graph in graphs:
+            graphs += [node.graph for node in graph.nodes if node.graph and node.graph not in graphs]
+        return sum(graph.version for graph in graphs)
 
     def output(self, name: str, handle: Any) -> None:
         self.outputs.append((name, handle))
         self.version += 1
 
     def _free(self, stem: str) -> str:
-        taken = {node.name for node in (*self.inputs, *self.nodes)}
+        taken = {node.name for node in self.inputs} | {node.name for node in self.nodes}
         name, number = stem, 1
         while name in taken:
             number += 1

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from superlink.workflows.graph.definition import Graph, Handle, InputNode, Node, Port, Step, describe_port
+from superlink.workflows.graph.definition import Graph, Handle, InputNode, Node, Port, Step
 from superlink.workflows.graph.errors import Problem
 from superlink.workflows.graph.policies import Policies
-from superlink.workflows.graph.port_types import PortType, name_of
+from superlink.workflows.graph.problems import missing, no_output, unknown
 
 _NAME = re.compile(r"[^\W\d][\w-]*")
 
@@ -84,7 +84,7 @@ def _names(graph: Graph) -> Iterator[Problem]:
     for group in (kinds, [("output", name) for name, _ in graph.outputs]):
         seen: dict[str, str] = {}
         for kind, name in group:
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
+            if not _NAME.fullmatch(str(name)):
                 yield Problem(
                     message=f"{kind} {name!r}: expected a name of letters, digits, '_' and '-' "
                     f"that starts with a letter",
@@ -173,7 +173,7 @@ class _Scope:
         many = next((place for place, port in enumerate(ports) if port.variadic), len(ports))
         for place, value in enumerate(node.positional):
             if many == len(ports) <= place:
-                problems.append(_unknown(name, f"number {place + 1}", ports))
+                problems.append(unknown(name, f"number {place + 1}", ports))
                 continue
             port = ports[min(place, many)]
             if place <= many:
@@ -181,7 +181,7 @@ class _Scope:
             given[port.name].append(value)
         for key, value in node.named.items():
             if key not in known:
-                problems.append(_unknown(name, key, ports))
+                problems.append(unknown(name, key, ports))
             elif key in given and key not in constants:
                 problems.append(
                     Problem(
@@ -198,7 +198,7 @@ class _Scope:
         for port in ports:
             if not given.get(port.name):
                 if port.required:
-                    problems.append(_missing(name, port))
+                    problems.append(missing(name, port))
                 elif not port.variadic:
                     yield Bound(port, Constant(port.default))
             for value in given.get(port.name, ()):
@@ -234,10 +234,10 @@ class _Scope:
             if chosen in outputs and isinstance(outputs[chosen], Handle):
                 return inner.resolve(outputs[chosen], place, step, port, problems)
             wanted = f"one of the outputs {', '.join(outputs) or '(none)'}"
-            problems.append(_no_output(place, step, port, wanted, handle))
+            problems.append(no_output(place, step, port, wanted, handle))
             return None
         if handle.output:
-            problems.append(_no_output(place, step, port, "a step with a single result", handle))
+            problems.append(no_output(place, step, port, "a step with a single result", handle))
             return None
         return self.inputs[id(node)] if id(node) in self.inputs else self.flats.get(id(node))
 
@@ -259,50 +259,3 @@ def _passing(node: InputNode) -> Step:
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _unknown(name: str, port: str, ports: Sequence[Port]) -> Problem:
-    there = ", ".join(one.name for one in ports) or "none"
-    return Problem(
-        message=f"step {name!r}: expected ports {there}, got port {port}",
-        step=name,
-        port=port,
-        expected=there,
-        given=port,
-    )
-
-
-def _missing(name: str, port: Port) -> Problem:
-    expected = describe_port(port)
-    return Problem(
-        message=f"step {name!r}, port {port.name!r}: expected {expected}, got nothing (missing input)",
-        step=name,
-        port=port.name,
-        expected=expected,
-        given="nothing",
-    )
-
-
-def _no_output(place: str, step: str, port: str, expected: str, handle: Handle) -> Problem:
-    return Problem(
-        message=f"{place}: expected {expected} of {handle.node.name!r}, got {handle.output or 'no name'!r}",
-        step=step,
-        port=port,
-        expected=expected,
-        given=handle.output or "no name",
-    )
-
-
-def mismatch(
-    step: str, port: str, expected: PortType | str, given: PortType | str, note: str = ""
-) -> Problem:
-    """A port that expects another type."""
-    wants = expected if isinstance(expected, str) else name_of(expected)
-    has = given if isinstance(given, str) else name_of(given)
-    return Problem(
-        message=f"step {step!r}, port {port!r}: expected {wants}, got {has}{note}",
-        step=step,
-        port=port,
-        expected=wants,
-        given=has,
-    )

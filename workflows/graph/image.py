@@ -72,9 +72,9 @@ def uncropped(items: Items, crop: Image) -> Items:
     Raises:
         InputError: not a crop, or of another size than the items.
     """
-    window = crop.window
-    if window is None:
+    if crop.window is None:
         raise InputError("this picture is not a crop, so there is nothing to map back to")
+    window: Window = crop.window
     if tuple(items.size) != crop.size:
         raise InputError(
             f"{type(items).__name__} of a picture of size {list(items.size)} "

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from superlink.router.errors import InputError
 from superlink.workflows.graph.definition import Graph, Handle, InputNode, Node, Step
 from superlink.workflows.graph.errors import Problem, WorkflowError
+from superlink.workflows.graph.parsing import parsed
 from superlink.workflows.graph.policies import Policies, Retry, policies_with
 from superlink.workflows.graph.port_types import from_name
 from superlink.workflows.graph.saving import VERSION
@@ -31,20 +28,7 @@ def read(path: str | os.PathLike[str], *, allow: Sequence[str] = ()) -> Graph:
         InputError: the file cannot be read.
         WorkflowError: it is not a workflow; names the place.
     """
-    file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"workflow {str(file)!r} cannot be read: {error}") from error
-    try:
-        if file.suffix.lower() == ".json":
-            data = json.loads(text, object_pairs_hook=_pairs)
-        else:
-            data = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())
-        raise WorkflowError(f"{file}: expected YAML or JSON of a workflow, got {said}") from error
-    return from_data(data, allow=allow, where=str(file))
+    return from_data(parsed(path), allow=allow, where=os.fspath(path))
 
 
 def from_data(data: Any, *, allow: Sequence[str] = (), where: str = "") -> Graph:
@@ -113,7 +97,7 @@ class _Reader:
                 graph=step if isinstance(step, Graph) else None,
                 policies=policies,
             )
-            graph.nodes.append(node)
+            graph.join(node)
             known[key] = node
             pending.append((node, inputs, f"{here}.in"))
         for node, inputs, here in pending:  # a step may name one that stands below it
@@ -270,29 +254,6 @@ class _Reader:
         if not isinstance(value, str):
             raise self.wrong(place, "words", "nothing" if value is None else _shown(value))
         return value
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain data alone, and no name twice: the later one would silently win."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen and isinstance(key.value, str):
-                line = key.start_mark.line + 1
-                raise yaml.constructor.ConstructorError(
-                    problem=f"{key.value!r} a second time (duplicate name) in line {line}"
-                )
-            if isinstance(key.value, str):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    for place, (key, _) in enumerate(pairs):
-        if any(key == other for other, _ in pairs[:place]):
-            raise ValueError(f"{key!r} a second time (duplicate name)")
-    return dict(pairs)
 
 
 def _makers() -> dict[str, Callable[..., Any]]:

@@ -7,6 +7,7 @@ region is the item itself; a step that opens a region has the frames of its item
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,6 +90,7 @@ class Planned:
     fits: Callable[[object], bool] | None  # whether a value is of the type that the step promises
     returns: PortType
     plain: bool  # nothing to do but call it
+    seconds: float = math.inf  # that it took the last time
     opened: Region | None = None
     dropping: list[Collection] = field(default_factory=list)  # that wait for items which a filter drops
     opening: list[Collection] = field(default_factory=list)  # that wait for the items of this list

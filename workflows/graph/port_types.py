@@ -46,8 +46,7 @@ def name_of(kind: PortType) -> str:
         return " | ".join(dict.fromkeys(name_of(member) for member in members))
     if origin_of(kind) is list:
         return f"list[{', '.join(name_of(argument) for argument in get_args(kind))}]"
-    name: str = _NAME_OF.get(kind) or getattr(kind, "__name__", str(kind))
-    return name
+    return str(_NAME_OF.get(kind) or getattr(kind, "__name__", kind))
 
 
 def from_name(text: str) -> PortType:
@@ -109,11 +108,9 @@ def fits(given: PortType, expected: PortType) -> bool:
     plain_given, plain_expected = origin_of(given) or given, origin_of(expected) or expected
     if plain_given is bool and plain_expected in (int, float):
         return False  # a yes is no number
-    return (
-        isinstance(plain_given, type)
-        and isinstance(plain_expected, type)
-        and (issubclass(plain_given, plain_expected))
-    )
+    if not (_is_class(plain_given) and _is_class(plain_expected)):
+        return True  # literals, protocols and the like say nothing that could be looked at
+    return issubclass(plain_given, plain_expected)
 
 
 def holds(value: object, kind: PortType) -> bool:
@@ -134,14 +131,14 @@ def holds(value: object, kind: PortType) -> bool:
     if kind is bool:
         return isinstance(value, bool | np.bool_)
     plain = origin_of(kind) or kind
-    return isinstance(value, plain) if isinstance(plain, type) else True
+    return isinstance(value, plain) if _is_class(plain) else True
 
 
 def check_of(kind: PortType) -> Callable[[object], bool] | None:
     """A quick form of `holds` for one type; None where anything goes."""
     if kind is Any or kind is object:
         return None
-    if isinstance(kind, type) and kind not in (int, float, bool) and origin_of(kind) is None:
+    if _is_class(kind) and kind not in (int, float, bool) and origin_of(kind) is None:
         return lambda value: isinstance(value, kind)
     return lambda value: holds(value, kind)
 
@@ -173,6 +170,13 @@ def list_of(kind: PortType) -> PortType:
 def element_of(kind: PortType) -> PortType:
     """The type of a list's elements."""
     return get_args(kind)[0] if get_args(kind) else Any
+
+
+def _is_class(kind: PortType) -> bool:
+    """Whether values can be asked for their class; a protocol may not allow that."""
+    if not isinstance(kind, type):
+        return False
+    return not getattr(kind, "_is_protocol", False) or getattr(kind, "_is_runtime_protocol", False)
 
 
 def _members(kind: PortType) -> tuple[PortType, ...]:

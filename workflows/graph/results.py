@@ -27,7 +27,7 @@ class Result(dict[str, Any]):
         return Result, (dict(self), self.errors)
 
 
-class Chunk(AddableDict):  # type: ignore[misc]  # published without types
+class Chunk(AddableDict):
     """Some outputs of a stream; chunks add up to the whole."""
 
 

@@ -8,8 +8,10 @@ steps cannot lock each other up.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +29,7 @@ from superlink.workflows.graph.frames import Frame, Item, Ready, filled, inputs_
 from superlink.workflows.graph.inputs import Entry, begin
 from superlink.workflows.graph.plan import Plan, Planned, PlannedOutput
 
+QUICK_SECONDS = 1e-3
 MOST_THREADS = 256  # of all runs of the process; most of them sleep
 
 
@@ -41,6 +44,10 @@ class Made:
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="superlink-workflow")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along
 
 
 class Run:
@@ -65,6 +72,7 @@ class Run:
         self._changed = threading.Condition(self._lock)
         self._light: deque[Task] = deque()
         self._asks: deque[Task] = deque()
+        self._quick: deque[Task] = deque()
         self._ready: deque[Task] = deque()
         self._news: deque[Item | Made] = deque()
         self._asking = 0
@@ -143,6 +151,8 @@ class Run:
                 self._asks.append(task)
             elif step.light:
                 self._light.append(task)
+            elif task[0].seconds < QUICK_SECONDS:
+                self._quick.append(task)
             else:
                 self._ready.append(task)
         if ready and not self._inline:
@@ -158,8 +168,9 @@ class Run:
         if self._asks and self._asking < self._context.asks:
             tasks = self._questions()
             self._asking += 1
-        elif self._ready:
-            tasks = [self._ready.popleft()]
+        elif self._quick or self._ready:
+            # What was quick the last time goes first, so that it is not behind what is slow.
+            tasks = [(self._quick or self._ready).popleft()]
         else:
             return None
         self._call_help()
@@ -176,7 +187,7 @@ class Run:
         return chosen
 
     def _call_help(self) -> None:
-        more = self._light or self._ready or (self._asks and self._asking < self._context.asks)
+        more = self._light or self._quick or self._ready or (self._asks and self._asking < self._context.asks)
         if more and self._helpers < self._most_helpers and not self._closed:
             self._helpers += 1
             _pool().submit(copy_context().run, self._help)
@@ -216,8 +227,13 @@ class Run:
             return
         for planned, frame in tasks:
             values = inputs_of(planned, frame)
-            failed = isinstance(values, StepError)
-            self._done(planned, frame, values if failed else performed(planned, frame, values, self._context))
+            if isinstance(values, StepError):
+                self._done(planned, frame, values)
+            else:
+                start = time.perf_counter()
+                value = performed(planned, frame, values, self._context)
+                planned.seconds = time.perf_counter() - start
+                self._done(planned, frame, value)
 
     def _done(self, planned: Planned, frame: Frame, value: Any) -> None:
         """Put a value or an error in its place and see what can start now."""

@@ -55,8 +55,8 @@ def as_completed(
     errors: Errors,
     window: int,
     seed: int,
-) -> Iterator[tuple[int, Result | StepError]]:
-    """Index and outcome of every input as it finishes."""
+) -> Iterator[tuple[int, Result | StepError, dict[str, Any]]]:
+    """Index, outcome and inputs as they were read, of every input as it finishes."""
     _check_mode(errors)
     managers: dict[int, CallbackManagerForChainRun] = {}
 
@@ -82,7 +82,8 @@ def as_completed(
                 manager.on_chain_error(outcome)
             else:
                 manager.on_chain_end(outcome)
-            yield item.index, _decided(outcome, errors)
+            given = {node.name: item.root.values[slot] for node, slot in plan.inputs}
+            yield item.index, _decided(outcome, errors), given
     finally:
         results.close()  # type: ignore[attr-defined]  # a generator
         for manager in managers.values():

@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from superlink.agents.turn import write_whole
+from superlink.decoders.files import write_whole
 from superlink.workflows.graph.definition import Graph, Handle, Node, Step
 from superlink.workflows.graph.errors import Problem, WorkflowError
 from superlink.workflows.graph.policies import Policies, Retry

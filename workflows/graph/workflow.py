@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -19,14 +19,10 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import BaseModel
 from typing_extensions import Self
 
-from superlink.workflows.graph.checking import check
+from superlink.workflows.graph.building import GraphBuilder
 from superlink.workflows.graph.context import Cache, Context
-from superlink.workflows.graph.definition import Graph, Handle, Step
-from superlink.workflows.graph.describing import described, model_of, schema_of
-from superlink.workflows.graph.errors import WorkflowError
-from superlink.workflows.graph.plan import Plan, compiled
-from superlink.workflows.graph.port_types import PortType, normal
-from superlink.workflows.graph.results import Result
+from superlink.workflows.graph.definition import Graph
+from superlink.workflows.graph.describing import model_of, schema_of
 from superlink.workflows.graph.running import Errors, as_completed, invoked, streamed, streamed_async
 from superlink.workflows.graph.systems import system_for
 
@@ -37,7 +33,7 @@ if TYPE_CHECKING:
 Config = RunnableConfig | list[RunnableConfig] | None
 
 
-class Workflow(Runnable[Any, dict[str, Any]]):
+class Workflow(GraphBuilder, Runnable[Any, dict[str, Any]]):
     """A typed graph of steps. Built once, then safe to run from many threads.
 
     Args:
@@ -60,47 +56,12 @@ class Workflow(Runnable[Any, dict[str, Any]]):
         seed: int = 0,
         asks: int = 1,
     ) -> None:
+        super().__init__(Graph(name, description=description))
         self.name: str = name
-        self.graph = Graph(name, description=description)
         self._system = system
         self._cache = cache
         self._seed = seed
         self._asks = asks
-        self._compiled: tuple[int, Plan] | None = None
-
-    # -- definition
-
-    def input(self, name: str, type: PortType, *, default: object = ..., description: str = "") -> Handle:
-        """Something the workflow is given: for an `Image` a path, bytes, Pillow image or array will do."""
-        return self.graph.input(name, normal(type), default=default, description=description)
-
-    def add(self, step: Step, *values: Any, **named: Any) -> Handle:
-        """Join a step to this workflow; the way for steps without inputs."""
-        return self.graph.add(step, values, named)
-
-    def output(self, name: str, handle: Any) -> None:
-        """Something the workflow gives."""
-        self.graph.output(name, handle)
-
-    def __call__(self, *values: Any, name: str = "", **named: Any) -> Handle:
-        """This whole workflow as one step of another: called on handles, in the order of its inputs.
-
-        Several outputs are told apart by `handle["name"]`.
-        """
-        around = next((one.graph for one in (*values, *named.values()) if isinstance(one, Handle)), None)
-        if around is None:
-            raise WorkflowError(
-                f"workflow {self.name!r} is called on handles of another workflow; use invoke to run it"
-            )
-        return around.add(self.graph, values, named, name=name)
-
-    def check(self) -> None:
-        """Refuse what cannot run, before anything does.
-
-        Raises:
-            WorkflowError: names step, port, expected and given type of everything that is wrong.
-        """
-        self._plan()
 
     def using(
         self,
@@ -118,13 +79,6 @@ class Workflow(Runnable[Any, dict[str, Any]]):
         other._asks = self._asks if asks is None else asks
         return other
 
-    def _plan(self) -> Plan:
-        kept = self._compiled
-        if kept is None or kept[0] != self.graph.version:
-            kept = self.graph.version, compiled(check(self.graph))
-            self._compiled = kept
-        return kept[1]
-
     def _context(self, config: RunnableConfig, threads: int | None) -> Context:
         asked = config.get("configurable", {}).get("system", self._system)
 
@@ -133,8 +87,6 @@ class Workflow(Runnable[Any, dict[str, Any]]):
 
         most = threads or config.get("max_concurrency") or 16
         return Context(system, self._cache, asks=self._asks, threads=max(1, most))
-
-    # -- running
 
     def invoke(
         self,
@@ -164,7 +116,7 @@ class Workflow(Runnable[Any, dict[str, Any]]):
         def run(value: Any, run_manager: Any, config: RunnableConfig) -> Any:
             return invoked(plan, self._context(config, None), value, run_manager, self._seeded(seed), errors)
 
-        return self._call_with_config(run, input, config)  # type: ignore[no-any-return]
+        return self._call_with_config(run, input, config)
 
     async def ainvoke(
         self,
@@ -184,7 +136,7 @@ class Workflow(Runnable[Any, dict[str, Any]]):
                 None, invoked, plan, context, value, manager, self._seeded(seed), errors
             )
 
-        return await self._acall_with_config(run, input, config)  # type: ignore[no-any-return]
+        return await self._acall_with_config(run, input, config)
 
     def batch_as_completed(  # type: ignore[override]  # takes any iterable
         self,
@@ -198,6 +150,24 @@ class Workflow(Runnable[Any, dict[str, Any]]):
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
         """Index and result of every input, as they finish. `inputs` are read only as there is room."""
+        mode: Errors = "exceptions" if return_exceptions else errors
+        found = self.with_inputs_as_completed(
+            inputs, config, errors=mode, max_concurrency=max_concurrency, seed=seed
+        )
+        with closing(found):
+            for index, outcome, _ in found:
+                yield index, outcome
+
+    def with_inputs_as_completed(
+        self,
+        inputs: Iterable[Any],
+        config: Config = None,
+        *,
+        errors: Errors = "return",
+        max_concurrency: int | None = None,
+        seed: int | None = None,
+    ) -> Generator[tuple[int, Any, dict[str, Any]], None, None]:
+        """As `batch_as_completed`, with the inputs of each result as they were read, pictures among them."""
         first = (config[0] if config else None) if isinstance(config, list) else config
         most = max_concurrency or (first or {}).get("max_concurrency")
         yield from as_completed(
@@ -206,12 +176,12 @@ class Workflow(Runnable[Any, dict[str, Any]]):
             inputs,
             config,
             name=self.get_name(),
-            errors="exceptions" if return_exceptions else errors,
+            errors=errors,
             window=most or 32,
             seed=self._seeded(seed),
         )
 
-    def batch(
+    def batch(  # type: ignore[override]  # says what the base calls **kwargs
         self,
         inputs: Iterable[Any],
         config: Config = None,
@@ -252,7 +222,7 @@ class Workflow(Runnable[Any, dict[str, Any]]):
         """As `batch`, in a thread."""
         return await run_in_executor(None, self.batch, inputs, config, **kwargs)
 
-    def stream(
+    def stream(  # type: ignore[override]  # says what the base calls **kwargs
         self,
         input: Any,
         config: RunnableConfig | None = None,
@@ -271,7 +241,7 @@ class Workflow(Runnable[Any, dict[str, Any]]):
 
         yield from self._transform_stream_with_config(iter([input]), run, config)
 
-    async def astream(
+    async def astream(  # type: ignore[override]  # says what the base calls **kwargs
         self,
         input: Any,
         config: RunnableConfig | None = None,
@@ -301,12 +271,6 @@ class Workflow(Runnable[Any, dict[str, Any]]):
     def _seeded(self, seed: int | None) -> int:
         return self._seed if seed is None else seed
 
-    # -- description and files
-
-    def describe(self) -> dict[str, Any]:
-        """Inputs, outputs and steps as plain data, with JSON schemas of what goes in and out."""
-        return described(self.graph)
-
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
         return model_of(self.graph, "input")
 
@@ -318,27 +282,6 @@ class Workflow(Runnable[Any, dict[str, Any]]):
 
     def get_output_jsonschema(self, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
         return schema_of(self.graph, "output")
-
-    def to_data(self) -> dict[str, Any]:
-        """The definition as plain data, the form that files have.
-
-        Raises:
-            WorkflowError: a step has no such form, such as a lambda.
-        """
-        from superlink.workflows.graph.saving import to_data
-
-        return to_data(self.graph)
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the definition: JSON for the suffix ".json", else YAML.
-
-        Raises:
-            WorkflowError: a step has no form in files, such as a lambda.
-            InputError: the place cannot be written.
-        """
-        from superlink.workflows.graph.saving import save
-
-        return save(self.graph, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, allow: Sequence[str] = (), **options: Any) -> Self:
@@ -370,18 +313,3 @@ class Workflow(Runnable[Any, dict[str, Any]]):
         workflow.graph = graph
         workflow.check()
         return workflow
-
-    def mermaid(self) -> str:
-        """The graph as Mermaid text."""
-        from superlink.workflows.graph.drawing import mermaid
-
-        return mermaid(self.graph)
-
-    def draw(self) -> Any:
-        """The graph as a `Picture`, which saves itself as PNG."""
-        from superlink.workflows.graph.drawing import picture
-
-        return picture(self.graph)
-
-
-__all__ = ["Result", "Workflow"]

@@ -169,7 +169,7 @@ def mask_out(
     if mode not in ("fill", "blur", "pixelate"):
         raise InputError(f"mask out by 'fill', 'blur' or 'pixelate', got {mode!r}")
     _check("strength", strength, least=1)
-    ink = tuple(color)
+    ink: tuple[Any, ...] = tuple(color)
     if len(ink) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in ink):
         raise InputError(f"a colour is red, green and blue in 0..255, got {color!r}")
 
@@ -260,7 +260,8 @@ def _rounded(box: NDArray[np.float32], scale: float, margin: int) -> tuple[int, 
 
 def _areas(items: Items) -> NDArray[np.float32]:
     if isinstance(items, Masks):
-        return items.masks.sum((1, 2)).astype(np.float32)
+        pixels: NDArray[np.float32] = items.masks.sum((1, 2)).astype(np.float32)
+        return pixels
     sides = items.xyxy[:, 2:] - items.xyxy[:, :2]
     areas: NDArray[np.float32] = sides[:, 0] * sides[:, 1]
     return areas
@@ -268,10 +269,9 @@ def _areas(items: Items) -> NDArray[np.float32]:
 
 def _covered(items: Items) -> NDArray[np.bool_]:
     """(H, W): where anything was found."""
-    if isinstance(items, Masks):
-        covered: NDArray[np.bool_] = items.masks.any(0)
-        return covered
     covered = np.zeros(items.size, np.bool_)
+    if isinstance(items, Masks):
+        return covered | items.masks.any(0)
     for box in items.xyxy:
         left, top, right, bottom = _rounded(box, 1.0, 0)
         covered[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True

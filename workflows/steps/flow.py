@@ -148,7 +148,8 @@ def loop(body: Any, *, until: Condition, max_rounds: int, **options: Unpack[Poli
         InputError: no rounds.
     """
     holds = checked_condition(until, "the condition of a loop")
-    if not isinstance(max_rounds, int) or isinstance(max_rounds, bool) or max_rounds < 1:
+    rounds: object = max_rounds
+    if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 1:
         raise InputError(f"max_rounds is a whole number from 1, got {max_rounds!r}")
     inner = Body(body, "the body of a loop")
     if not inner.ports:

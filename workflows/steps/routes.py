@@ -162,7 +162,9 @@ def _asking(
         filled = text.format_map(known) if words else text
         return AskRequest(text=filled, image=picture, refs=tuple(said[len(words) :]))
 
-    settings = {name: options[name] for name in ("threshold", "max_new_tokens", "options") if name in options}  # type: ignore[literal-required]
+    settings: dict[str, Any] = {
+        name: value for name, value in options.items() if name in ("threshold", "max_new_tokens", "options")
+    }
     return Step(
         kind=kind,
         ports=tuple(ports),
@@ -200,8 +202,9 @@ def _never(*values: Any) -> Any:
 
 
 def _policies(options: RouteOptions) -> PolicyOptions:
-    own = ("retry", "timeout", "cache", "seed", "name")
-    return {name: options[name] for name in own if name in options}  # type: ignore[literal-required, return-value]
+    own: Any = {name: value for name, value in options.items() if name in PolicyOptions.__annotations__}
+    chosen: PolicyOptions = own
+    return chosen
 
 
 def _phrase(phrase: Any, step: str) -> str:

@@ -7,6 +7,7 @@ The system here answers by rule and writes down what it was asked; one test asks
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,55 @@ def test_several_batches_are_asked_at_once_only_where_that_is_wanted(system: Toy
     assert system.most <= 3
 
 
+def test_questions_inside_loops_and_branches_of_several_items_go_together(system: ToySystem) -> None:
+    begun = threading.Semaphore(0)
+    asked, first = system.ask, threading.Event()
+
+    def slow_at_first(*values: Any, **named: Any) -> Any:
+        if not first.is_set():
+            first.set()
+            for _ in range(8):
+                assert begun.acquire(timeout=60)
+            time.sleep(0.2)  # the others come to wait behind it
+        return asked(*values, **named)
+
+    def begin(image: Any) -> bool:
+        begun.release()
+        return True
+
+    system.ask = slow_at_first  # type: ignore[method-assign]
+    body = Workflow("body")
+    photo_in = body.input("photo", Image)
+    body.output("n", steps.count("star")(photo_in))
+    wf = Workflow("inside", system=system)
+    wf.output("y", steps.branch(begin, then=body)(wf.input("photo", Image)))
+    results = wf.batch([Image.of(photo(count)) for count in range(8)])
+    assert [result["y"] for result in results] == list(range(8))
+    assert sum(len(batch) for batch in system.batches) == 8
+    assert len(system.batches) < 8
+
+
+def test_a_branch_may_ask_and_a_loop_may_edit_over_several_rounds(system: ToySystem) -> None:
+    wf = Workflow("both", system=system)
+    image = wf.input("photo", Image)
+    boxes = steps.branch(bool, then=steps.detect("star"), otherwise=steps.ground("star"))(image)
+    wf.output("boxes", boxes)
+    painted = steps.loop(steps.edit("make it green"), until=lambda picture: False, max_rounds=3)(image)
+    wf.output("painted", painted)
+    asked = system.answer
+
+    def answer(text: str, shown: Any) -> Turn:
+        if text == "Make it green.":
+            return Turn(text="", raw="", artifacts=(Picture(pixels=shown.pixels + np.uint8(1)),))
+        return asked(text, shown)
+
+    system.answer = answer  # type: ignore[method-assign]
+    found = wf.invoke(photo(2))
+    assert len(found["boxes"]) == 2
+    assert isinstance(found["painted"], Picture)
+    assert (found["painted"].pixels == 5).all()
+
+
 def test_what_goes_wrong_in_one_question_spares_the_others(system: ToySystem) -> None:
     wf = Workflow("words", system=system)
     image, what = wf.input("photo", Image), wf.input("what", str)
@@ -201,9 +251,7 @@ def test_a_question_is_asked_again_as_its_policy_says(system: ToySystem) -> None
 
 
 def test_an_answer_without_the_artifact_is_an_error_with_the_words_of_the_reply(system: ToySystem) -> None:
-    with pytest.raises(
-        StepError, match="the reply has Boxes in place of Masks: 'There: Segment every star.'"
-    ):
+    with pytest.raises(StepError, match=r"has Boxes in place of Masks: 'There: Segment every star\.'"):
         one(steps.segment("star"), system).invoke(photo(1))
 
 

@@ -83,9 +83,9 @@ def test_the_memory_cache_forgets_what_was_not_used_for_longest() -> None:
     cache = MemoryCache(most=2)
     for key in ("a", "b"):
         cache.keep(key, key)
-    cache.find("a", "")
+    cache.find("a")
     cache.keep("c", "c")
-    assert [cache.find(key, "") for key in "abc"] == [("a",), None, ("c",)]
+    assert [cache.find(key) for key in "abc"] == [("a",), None, ("c",)]
 
 
 def artifacts() -> list[object]:
@@ -98,7 +98,7 @@ def artifacts() -> list[object]:
     return [
         Boxes(xyxy=xyxy, origin=origin, **shared),
         Masks(masks=rng.random((2, 7, 9)) < 0.5, xyxy=xyxy, **shared),
-        Keypoints(xyv=rng.random((2, 3, 3)).astype(np.float32), keypoint_names=("a", "b", "c"), xyxy=xyxy, **shared),
+        Keypoints(xyv=np.ones((2, 3, 3), np.float32), keypoint_names=("a", "b", "c"), xyxy=xyxy, **shared),
         Picture(pixels=photo.pixels),
         Text(text="words"),
         photo.crop(1, 2, 4, 5),
@@ -144,11 +144,11 @@ def test_large_values_are_files_and_survive_the_process(tmp_path: Path) -> None:
     cache.keep("k", photo)
     cache.close()
     assert len(list((tmp_path / "values").iterdir())) == 1
-    found = DiskCache(tmp_path).find("k", "")
+    found = DiskCache(tmp_path).find("k")
     assert found is not None
     assert np.array_equal(found[0].pixels, photo.pixels)
     next((tmp_path / "values").iterdir()).unlink()
-    assert DiskCache(tmp_path).find("k", "") is None
+    assert DiskCache(tmp_path).find("k") is None
 
 
 def test_a_replay_without_the_value_says_so(tmp_path: Path) -> None:
@@ -158,3 +158,15 @@ def test_a_replay_without_the_value_says_so(tmp_path: Path) -> None:
     with pytest.raises(StepError, match="the recording has no value") as caught:
         number_workflow(replay).invoke(2)
     assert caught.value.kind == "missing"
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_of_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(key: str | None, value: object) -> None:
+        raise InputError("the disk is full")
+
+    cache = DiskCache(tmp_path)
+    monkeypatch.setattr(cache, "keep", full)
+    with pytest.raises(StepError, match="step 'inc' failed: the disk is full"):
+        number_workflow(cache).invoke(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, Protocol
 
 import pytest
 
@@ -221,7 +222,7 @@ WRONG: list[tuple[Callable[[], Workflow], str, str, str, str]] = [
     (port_given_twice, "add", "a", "one value", "two values"),
     (missing_input, "add", "b", "int", "nothing"),
     (missing_picture, "detect", "image", "Image", "nothing"),
-    (cycle, "inc", "", "no cycle", "inc → inc-2 → inc"),
+    (cycle, "inc", "", "no step to wait for itself", "a cycle inc → inc-2 → inc"),
     (duplicate_step, "twin", "", "a name of its own", "the name of a step"),
     (duplicate_input, "x", "", "a name of its own", "the name of an input"),
     (duplicate_output, "y", "", "a name of its own", "the name of an output"),
@@ -314,10 +315,8 @@ def test_arms_and_bodies_that_do_not_fit_are_refused() -> None:
         steps.branch(bool, then=two)
     with pytest.raises(WorkflowError, match="got neither"):
         steps.branch(bool)
-    with pytest.raises(WorkflowError, match=r"expected int for the next round, got float"):
-        half = steps.step(lambda x: x)
+    with pytest.raises(WorkflowError, match="expected int for the next round, got float"):
         steps.loop(_half, until=bool, max_rounds=2)
-        assert half
     with pytest.raises(WorkflowError, match=r"'inc' takes 1 values and 'add' 2"):
         steps.branch(bool, then=inc, otherwise=add)
 
@@ -329,7 +328,7 @@ def _half(x: int) -> float:
 
 def test_a_handle_says_that_it_has_no_value_yet() -> None:
     x = workflow().input("x", int)
-    with pytest.raises(TypeError, match="use steps.branch"):
+    with pytest.raises(TypeError, match=r"use steps\.branch"):
         bool(x)
     with pytest.raises(TypeError, match="one by one"):
         list(x)
@@ -352,3 +351,23 @@ def test_types_that_follow_from_others_are_inferred() -> None:
         "either": ("int | float", 0),
     }
     assert Boxes is not Masks
+
+
+def test_annotations_that_say_nothing_about_classes_are_left_alone() -> None:
+    wf = workflow()
+    wf.output("y", _protocol(_literal(wf.input("x", int))))
+    assert wf.invoke(1) == {"y": "low"}
+
+
+class _Sized(Protocol):
+    def __len__(self) -> int: ...
+
+
+@steps.step
+def _literal(x: int) -> Literal["low", "high"]:
+    return "high" if x > 1 else "low"
+
+
+@steps.step
+def _protocol(x: _Sized) -> _Sized:
+    return x

@@ -158,6 +158,7 @@ def test_events_of_a_run_name_its_steps() -> None:
     assert [name for event, name in heard if event == "on_chain_stream"] == ["two", "two"]
 
 
+@pytest.mark.filterwarnings("ignore:This API is in beta")  # Runnable.as_tool
 def test_schemas_say_what_goes_in_and_out() -> None:
     wf = two()
     assert wf.get_input_jsonschema()["properties"] == {"x": {"type": "integer", "description": "a number"}}

@@ -288,6 +288,19 @@ def test_a_sub_workflow_is_one_step_with_named_outputs_and_no_barrier() -> None:
     assert "both.add" in [one["name"] for one in wf.describe()["steps"]]
 
 
+def test_a_workflow_that_is_changed_runs_as_it_is_then() -> None:
+    inner = Workflow("inner")
+    a = inner.input("a", int)
+    inner.output("y", inc(a))
+    wf = Workflow("outer")
+    both = inner(wf.input("x", int))
+    wf.output("y", both["y"])
+    assert wf.invoke(1) == {"y": 2}
+    inner.output("z", double(a))
+    wf.output("z", both["z"])
+    assert wf.invoke(1) == {"y": 2, "z": 2}
+
+
 def test_a_step_is_tried_again_as_often_as_its_policy_says() -> None:
     attempts: list[int] = []
 

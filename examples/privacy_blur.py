@@ -1,0 +1,28 @@
+"""Blur people, or anything else: python examples/privacy_blur.py scene.png blurred.png"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from superlink import Image, Workflow, steps
+
+
+def workflow(phrase: str = "person") -> Workflow:
+    """The picture in which what is meant cannot be made out, and how many there were."""
+    wf = Workflow("privacy_blur")
+    photo = wf.input("photo", Image)
+    people = steps.detect(phrase)(photo)
+    wf.output("number", steps.count()(people))
+    wf.output("blurred", steps.mask_out("blur", strength=12)(photo, people))
+    return wf
+
+
+def main(path: str, out: str, *, phrase: str = "person", model: str | Path = "tiny") -> None:
+    found = workflow(phrase).using(system=model).invoke(path)
+    print(found["blurred"].save(out), "hides", found["number"])
+
+
+if __name__ == "__main__":
+    here = Path(__file__).with_name("scene.png")
+    main(*(sys.argv[1:3] if len(sys.argv) > 2 else (str(here), "blurred.png")))

@@ -1,0 +1,1 @@
+../../superlink/run_command.py
