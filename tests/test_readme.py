@@ -12,19 +12,31 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize(
+    ("block", "printed", "written"),
+    [
+        pytest.param(BLOCKS[0], "red circle", ("out.png",), id="ask"),
+        pytest.param(BLOCKS[1], "{'stars': [", (), id="workflow"),
+    ],
+)
 def test_a_python_block_runs(
-    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    block: str,
+    printed: str,
+    written: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
-    assert "red circle" in capsys.readouterr().out
-    assert (tmp_path / "out.png").stat().st_size > 1000
+    assert printed in capsys.readouterr().out
+    for name in written:
+        assert (tmp_path / name).stat().st_size > 1000
 
 
-def test_there_is_a_python_block_and_every_linked_file_exists() -> None:
-    assert BLOCKS
+def test_every_python_block_is_run_above_and_every_linked_file_exists() -> None:
+    assert len(BLOCKS) == 2
     pages = [
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
