@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from superlink.agents.dispatch import Dispatcher, Task
@@ -18,7 +19,7 @@ from superlink.agents.regions import Region
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Artifact, Origin
 from superlink.decoders.contract import Failure, Outcome, Result
-from superlink.router.errors import InputError
+from superlink.router.errors import InputError, LostError
 from superlink.router.links import Reply
 from superlink.router.messages import Conversation
 from superlink.router.requests import Finished, GenerateOptions, LinkReady, Request, TextDelta
@@ -64,33 +65,42 @@ def answer(engine: Engine, questions: Sequence[Question], options: GenerateOptio
 
     Raises:
         InputError: a question cannot be encoded; nothing was generated.
+        BusyError: too many wait for the router already; nothing was generated.
     """
     start = time.monotonic()
     tasks = [_task(question, options, start) for question in questions]
     dispatcher = Dispatcher(engine, tasks)
     limit = _common_deadline(tasks)
     written = [_Written() for _ in questions]
-    stream = engine.stream([Request(conversation=one.conversation, options=options) for one in questions])
-    late = False
-    for event in stream:
-        match event:
-            case TextDelta():
-                written[event.row].text.append(event.text)
-            case LinkReady():
-                dispatcher.link(event.row, event.link)
-            case Finished():
-                written[event.row].reply = event.reply
-        if limit is not None and time.monotonic() > limit:
-            late = True
-            break
-    if late:
-        stream.close()
-    dispatcher.finish()
-    seconds = time.monotonic() - start
-    return [
-        _turn(question, written[row], dispatcher.outcomes(row), seconds)
-        for row, question in enumerate(questions)
-    ]
+    requests = [Request(conversation=one.conversation, options=options, deadline=limit) for one in questions]
+    error = Failure(
+        call_id="router", error="the router did not finish its reply within the deadline", kind="timeout"
+    )
+    try:
+        with closing(engine.stream(requests)) as events:
+            try:
+                for event in events:
+                    match event:
+                        case TextDelta():
+                            written[event.row].text.append(event.text)
+                        case LinkReady():
+                            dispatcher.link(event.row, event.link)
+                        case Finished():
+                            written[event.row].reply = event.reply
+                    if limit is not None and time.monotonic() > limit:
+                        break
+            except LostError as lost:
+                # What it has written so far stays, and so does what decoders make of it.
+                error = Failure(call_id="router", error=str(lost), kind="lost")
+        dispatcher.finish()
+        seconds = time.monotonic() - start
+        return [
+            _turn(question, written[row], dispatcher.outcomes(row), seconds, error)
+            for row, question in enumerate(questions)
+        ]
+    finally:
+        # What is still on its way is for nobody: the deadline is over, or the caller has left.
+        dispatcher.cancel()
 
 
 def failed(picture: SourcePicture | None, error: str) -> Turn:
@@ -119,14 +129,19 @@ def _common_deadline(tasks: Sequence[Task]) -> float | None:
     return max(given) if len(given) == len(deadlines) else None
 
 
-def _turn(question: Question, written: _Written, outcomes: Sequence[Outcome], router_seconds: float) -> Turn:
+def _turn(
+    question: Question,
+    written: _Written,
+    outcomes: Sequence[Outcome],
+    router_seconds: float,
+    unfinished: Failure,
+) -> Turn:
     counts = dict(question.taken)
     timings = {"router": router_seconds}
     artifacts: list[Artifact] = []
     failures: list[Failure] = []
     if written.reply is None:
-        error = "the router did not finish its reply within the deadline"
-        failures.append(Failure(call_id="router", error=error, kind="timeout"))
+        failures.append(unfinished)
     for outcome in outcomes:
         if not isinstance(outcome, Result):
             failures.append(outcome)

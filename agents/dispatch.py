@@ -116,6 +116,13 @@ class Dispatcher:
         state = self._rows[row]
         return [_wait(group, state.task.deadline) for group in state.groups]
 
+    def cancel(self) -> None:
+        """Give up what has not been answered yet."""
+        for row in self._rows:
+            for group in row.groups:
+                if group.future is not None:
+                    group.future.cancel()
+
     def _joined(self, groups: Sequence[_Group]) -> list[_Group]:
         """Groups that go into the calls of others leave the list."""
         taken: list[_Group] = []
@@ -195,10 +202,16 @@ class _Chain:
         self.done: Future[list[Outcome]] = Future()
         self._engine, self._decoder, self._calls = engine, decoder, calls
         self._outcomes: list[Outcome | None] = [None] * len(calls)
+        self._current = first
+        self.done.add_done_callback(self._given_up)
         first.add_done_callback(self._go_on)
 
+    def _given_up(self, done: Future[list[Outcome]]) -> None:
+        if done.cancelled():
+            self._current.cancel()
+
     def _go_on(self, first: Future[list[Outcome]]) -> None:
-        if first.cancelled():
+        if first.cancelled() or self.done.cancelled():
             self.done.cancel()
             return
         ready: list[tuple[int, Call]] = []
@@ -217,6 +230,9 @@ class _Chain:
             lost = [Failure(call_id=call.id, error=str(error), kind="lost") for _, call in ready]
             self._finish(places, lost)
             return
+        self._current = second
+        if self.done.cancelled():
+            second.cancel()
         second.add_done_callback(lambda found: self._end(places, found))
 
     def _end(self, places: Sequence[int], second: Future[list[Outcome]]) -> None:
@@ -228,7 +244,8 @@ class _Chain:
     def _finish(self, places: Sequence[int], outcomes: Sequence[Outcome]) -> None:
         for place, outcome in zip(places, outcomes, strict=True):
             self._outcomes[place] = outcome
-        self.done.set_result([outcome for outcome in self._outcomes if outcome is not None])
+        if self.done.set_running_or_notify_cancel():
+            self.done.set_result([outcome for outcome in self._outcomes if outcome is not None])
 
 
 def _prompted(task: Task, group: _Group) -> bool:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from superlink.agents.model_folder import Model
+from superlink.agents.status import Meter, SystemStatus, WorkerStatus
 from superlink.decoders.contract import Call, Decoder, DecoderConfig, Failure, Outcome, Result
 from superlink.router.errors import InputError, ModelError, SuperlinkError
 from superlink.router.generation import stream
@@ -49,6 +52,9 @@ class LocalEngine:
                 f"no decoder {decoder!r}; there are {', '.join(sorted(self._workers)) or 'none'}"
             )
         return self._workers[decoder].submit(calls)
+
+    def status(self) -> SystemStatus:
+        return SystemStatus(workers=tuple(worker.status() for worker in self._workers.values()))
 
     def close(self) -> None:
         for worker in self._workers.values():
@@ -90,43 +96,96 @@ def _forward(decoder: Decoder[Any, Any], calls: Sequence[Call]) -> list[Outcome]
 
 
 class DecoderWorker:
-    """One decoder and its thread. Calls that wait together run together."""
+    """One decoder and its thread. Calls that wait together run together.
 
-    def __init__(self, decoder: Decoder[Any, Any]) -> None:
+    A lone call starts at once; while a forward pass runs, others gather for the next one.
+    """
+
+    def __init__(
+        self, decoder: Decoder[Any, Any], *, max_calls: int = MAX_CALLS, max_waiting: int | None = None
+    ) -> None:
         self.decoder = decoder
-        self._waiting: list[tuple[Sequence[Call], Future[list[Outcome]]]] = []
+        self.running_since: float | None = None  # on the clock of `time.monotonic`
+        self._max_calls = max_calls
+        self._max_waiting = max_waiting
+        self._waiting: deque[_Submission] = deque()
+        self._running = 0
         self._lock = threading.Lock()
+        self._meter = Meter()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"superlink-{decoder.config.name}")
 
     def submit(self, calls: Sequence[Call]) -> Future[list[Outcome]]:
-        future: Future[list[Outcome]] = Future()
+        """Outcomes of the calls, in order; "busy" failures where too many calls wait already."""
+        one = _Submission(tuple(calls))
         with self._lock:
-            self._waiting.append((tuple(calls), future))
+            waiting = sum(len(other.calls) for other in self._waiting)
+            full = self._max_waiting is not None and waiting + len(calls) > self._max_waiting
+            if not full:
+                self._waiting.append(one)
+        if full:
+            one.future.set_result(busy(self.decoder.config.name, calls, waiting))
+            return one.future
         self._thread.submit(self._drain).add_done_callback(_report)
-        return future
+        return one.future
+
+    def status(self) -> WorkerStatus:
+        with self._lock:
+            waiting = sum(len(one.calls) for one in self._waiting)
+            running = self._running
+        return self._meter.read(self.decoder.config.name, waiting=waiting, running=running)
 
     def close(self) -> None:
         self._thread.shutdown(wait=True, cancel_futures=False)
 
     def _drain(self) -> None:
-        """Run what waits now; a submission that an earlier drain took along finds nothing left."""
+        """Run what waits now and fits into one forward pass.
+
+        Every submission comes with a drain of its own; one that an earlier drain took along finds
+        nothing left, and what did not fit is run by a later one.
+        """
+        taken: list[_Submission] = []
         with self._lock:
-            taken, self._waiting = self._waiting, []
-        taken = [(calls, future) for calls, future in taken if future.set_running_or_notify_cancel()]
-        calls = [call for group, _ in taken for call in group]
+            count = 0
+            while self._waiting and (not taken or count + len(self._waiting[0].calls) <= self._max_calls):
+                one = self._waiting.popleft()
+                if one.future.set_running_or_notify_cancel():
+                    taken.append(one)
+                    count += len(one.calls)
+            self._running = count
+            self.running_since = time.monotonic()
+        calls = [call for one in taken for call in one.calls]
         outcomes: list[Outcome] = []
         try:
-            for start in range(0, len(calls), MAX_CALLS):
-                outcomes += answer(self.decoder, calls[start : start + MAX_CALLS])
+            for start in range(0, len(calls), self._max_calls):
+                batch = calls[start : start + self._max_calls]
+                self._meter.batch(len(batch))
+                self.running_since = time.monotonic()
+                outcomes += answer(self.decoder, batch)
         finally:
             # Also on a defect: nobody may wait for ever.
-            for group, future in taken:
-                mine, outcomes = outcomes[: len(group)], outcomes[len(group) :]
+            with self._lock:
+                self._running, self.running_since = 0, None
+            for one in taken:
+                mine, outcomes = outcomes[: len(one.calls)], outcomes[len(one.calls) :]
                 mine += [
                     Failure(call_id=call.id, error="the decoder stopped on an internal error", kind="lost")
-                    for call in group[len(mine) :]
+                    for call in one.calls[len(mine) :]
                 ]
-                future.set_result(mine)
+                self._meter.done(time.monotonic() - one.since, len(one.calls))
+                one.future.set_result(mine)
+
+
+@dataclass(slots=True, eq=False)
+class _Submission:
+    calls: tuple[Call, ...]
+    future: Future[list[Outcome]] = field(default_factory=Future)
+    since: float = field(default_factory=time.monotonic)
+
+
+def busy(decoder: str, calls: Sequence[Call], waiting: int) -> list[Outcome]:
+    """What calls get where too many wait already."""
+    error = f"{decoder!r} is busy: {waiting} calls wait for it; ask again later"
+    return [Failure(call_id=call.id, error=error, kind="busy") for call in calls]
 
 
 def _report(drained: Future[None]) -> None:

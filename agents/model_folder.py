@@ -63,11 +63,7 @@ class Model:
     decoders: tuple[Decoder[Any, Any], ...]
 
     def __post_init__(self) -> None:
-        names = [decoder.config.name for decoder in self.decoders]
-        if len(set(names)) != len(names):
-            raise ModelError(f"every decoder needs a name of its own, got {names}")
-        _check_words(self.router, self.tokenizer)
-        _check_routes(self.router, [decoder.config for decoder in self.decoders])
+        check_outline(self.router.config, self.tokenizer, [decoder.config for decoder in self.decoders])
 
 
 def save_model(folder: str | Path, model: Model, *, dtype: Precision = "fp32") -> None:
@@ -114,16 +110,46 @@ def load_model(
     """
     folder = model_folder(folder)
     head = _head(folder)
-    router = load_router(folder / "router", device=device)
+    router, tokenizer = load_writer(folder, device=device)
     return Model(
-        name=str(head.get("name") or folder.name),
+        name=model_name(folder),
         router=router,
-        tokenizer=RouterTokenizer.load(folder / "tokenizer", extra_tokens=_extra_tokens(router.config)),
+        tokenizer=tokenizer,
         decoders=tuple(
             _load_decoder(folder / "decoders" / name, (*decoders, *DECODERS), router.config.width).to(device)
             for name in head["decoders"]
         ),
     )
+
+
+def load_writer(folder: str | Path, *, device: torch.device | str = "cpu") -> tuple[Router, RouterTokenizer]:
+    """The router of a model folder and its words, without the decoders; errors as for `load_model`."""
+    folder = model_folder(folder)
+    router = load_router(folder / "router", device=device)
+    extra = _extra_tokens(router.config)
+    return router, RouterTokenizer.load(folder / "tokenizer", extra_tokens=extra)
+
+
+def load_decoder(
+    folder: str | Path,
+    name: str,
+    *,
+    decoders: Sequence[type[DecoderConfig]] = (),
+    device: torch.device | str = "cpu",
+) -> Decoder[Any, Any]:
+    """One decoder of a model folder; arguments and errors as for `load_model`."""
+    folder = model_folder(folder)
+    names = _head(folder)["decoders"]
+    if name not in names:
+        raise ModelError(f"no decoder {name!r} in {str(folder)!r}; there are {', '.join(names) or 'none'}")
+    width = RouterConfig.from_json(load_json(folder / "router" / CONFIG_FILE)).width
+    return _load_decoder(folder / "decoders" / name, (*decoders, *DECODERS), width).to(device)
+
+
+def model_name(folder: str | Path) -> str:
+    """What a model calls itself, else the name of its folder."""
+    folder = model_folder(folder)
+    return str(_head(folder).get("name") or folder.name)
 
 
 def read_outline(
@@ -175,8 +201,23 @@ def _extra_tokens(router: RouterConfig) -> list[str]:
     return sorted((text for text in special if text not in SPECIAL_TOKENS), key=lambda text: special[text])
 
 
-def _check_words(router: Router, tokenizer: RouterTokenizer) -> None:
-    ids, vocabulary = router.config.token_ids.special, router.config.llm_config().vocab_size
+def check_outline(
+    router: RouterConfig, tokenizer: RouterTokenizer, decoders: Sequence[DecoderConfig]
+) -> None:
+    """Refuse parts that do not fit together.
+
+    Raises:
+        ModelError: words, routing tokens or routes contradict each other.
+    """
+    names = [config.name for config in decoders]
+    if len(set(names)) != len(names):
+        raise ModelError(f"every decoder needs a name of its own, got {names}")
+    _check_words(router, tokenizer)
+    _check_routes(router, decoders)
+
+
+def _check_words(router: RouterConfig, tokenizer: RouterTokenizer) -> None:
+    ids, vocabulary = router.token_ids.special, router.llm_config().vocab_size
     if tokenizer.size > vocabulary:
         raise ModelError(f"the tokenizer has {tokenizer.size} ids, the router's vocabulary {vocabulary}")
     for text, index in ids.items():
@@ -188,8 +229,8 @@ def _check_words(router: Router, tokenizer: RouterTokenizer) -> None:
             )
 
 
-def _check_routes(router: Router, configs: Sequence[DecoderConfig]) -> None:
-    written = {token.text: token for token in router.config.tokens}
+def _check_routes(router: RouterConfig, configs: Sequence[DecoderConfig]) -> None:
+    written = {token.text: token for token in router.tokens}
     routes = [(config, route) for config in configs for route in config.routes]
     owners: dict[str, DecoderConfig] = {}
     for config, route in routes:

@@ -38,6 +38,7 @@ class Request:
     conversation: Conversation
     options: GenerateOptions = field(default_factory=GenerateOptions)
     expression: str | None = None  # what a routing token without words means; the last question
+    deadline: float | None = None  # nobody reads the reply after it; on the clock of `time.monotonic`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

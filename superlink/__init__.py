@@ -15,6 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from superlink.agents.ray.engine import RayEngine
+    from superlink.agents.ray.placement import DecoderPlacement, Placement, RouterPlacement
     from superlink.agents.session import Session
     from superlink.agents.system import System, load
     from superlink.agents.turn import Turn
@@ -39,6 +41,7 @@ __all__ = [
     "Boxes",
     "DataError",
     "DecoderError",
+    "DecoderPlacement",
     "Failure",
     "InputError",
     "Keypoints",
@@ -48,8 +51,11 @@ __all__ = [
     "ModelError",
     "Origin",
     "Picture",
+    "Placement",
     "Point",
     "Prompt",
+    "RayEngine",
+    "RouterPlacement",
     "Scribble",
     "Session",
     "SuperlinkError",
@@ -62,6 +68,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "superlink.agents.ray.engine": ("RayEngine",),
+    "superlink.agents.ray.placement": ("DecoderPlacement", "Placement", "RouterPlacement"),
     "superlink.agents.session": ("Session",),
     "superlink.agents.system": ("System", "load"),
     "superlink.agents.turn": ("Turn",),

@@ -1,0 +1,105 @@
+"""The actor around a decoder, whichever it is: loads it, keeps its queue and runs it in batches.
+
+Needs no Ray itself: the engine makes an actor of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from superlink.agents.local import DecoderWorker, answer
+from superlink.agents.model_folder import load_decoder
+from superlink.agents.ray.placement import DecoderPlacement
+from superlink.agents.ray.transport import Parcel, Pixels, unpacked_calls
+from superlink.agents.status import WorkerStatus
+from superlink.decoders.contract import Call, Decoder, DecoderConfig, Outcome
+from superlink.router.links import SuperLink
+
+logger = logging.getLogger(__name__)
+
+
+class Host:
+    """One decoder, and what waits for it. Its methods are those of an asynchronous actor."""
+
+    def __init__(
+        self,
+        folder: str,
+        name: str,
+        placement: DecoderPlacement,
+        decoders: Sequence[type[DecoderConfig]] = (),
+    ) -> None:
+        torch.set_num_threads(placement.threads)
+        decoder = load_decoder(folder, name, decoders=decoders, device=placement.device)
+        if placement.warm_up:
+            warm_up(decoder)
+        self._name = name
+        self._worker = DecoderWorker(decoder, max_calls=placement.max_batch, max_waiting=placement.queue)
+        watch(self._worker, placement.timeout)
+
+    def __repr__(self) -> str:
+        """What Ray calls the actor in its logs."""
+        return f"Host({self._name})"
+
+    async def ready(self) -> int:
+        """Answers once the decoder is loaded; the id of this process."""
+        return os.getpid()
+
+    async def answer(self, parcel: Parcel, *pictures: Pixels) -> list[Outcome]:
+        """One outcome a call. Calls of all clients that wait together run together."""
+        return await asyncio.wrap_future(self._worker.submit(unpacked_calls(parcel, pictures)))
+
+    async def status(self) -> WorkerStatus:
+        return self._worker.status()
+
+
+def warm_up(decoder: Decoder[Any, Any]) -> None:
+    """One small call, so that the first real one finds memory, kernels and caches ready.
+
+    A decoder that cannot answer it is as good as any other.
+    """
+    config = decoder.config
+    route = next((route for route in config.routes if route.after is None), config.routes[0])
+    tokens = (*route.takes, route.token)
+    generator = torch.Generator().manual_seed(0)
+    links = tuple(
+        SuperLink(
+            token=token,
+            embeddings=torch.randn(token.num_links, decoder.link_dim, generator=generator),
+            phrase="thing",
+            position=0,
+        )
+        for token in tokens
+    )
+    call = Call(
+        id=f"{config.name}.warm-up",
+        links=links,
+        image=np.zeros((64, 64, 3), np.uint8) if config.needs_image else None,
+        options={"steps": 1} if "steps" in config.options else {},
+    )
+    answer(decoder, [call])
+
+
+def watch(worker: DecoderWorker, timeout: float) -> None:
+    """End this process when one forward pass takes longer than any call may: Ray starts it anew.
+
+    A thread that hangs cannot be stopped otherwise, and nobody waits any more for what it does.
+    """
+
+    def look() -> None:
+        while True:
+            time.sleep(min(1.0, timeout / 4))
+            since = worker.running_since
+            if since is not None and time.monotonic() - since > timeout:
+                logger.error("a forward pass took longer than %g s; this process ends", timeout)
+                os._exit(1)
+
+    threading.Thread(target=look, name="superlink-watch", daemon=True).start()
