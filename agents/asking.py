@@ -72,7 +72,10 @@ def answer(engine: Engine, questions: Sequence[Question], options: GenerateOptio
     dispatcher = Dispatcher(engine, tasks)
     limit = _common_deadline(tasks)
     written = [_Written() for _ in questions]
-    requests = [Request(conversation=one.conversation, options=options, deadline=limit) for one in questions]
+    patience = None if limit is None else max(limit - time.monotonic(), 0.0)
+    requests = [
+        Request(conversation=one.conversation, options=options, deadline=patience) for one in questions
+    ]
     error = Failure(
         call_id="router", error="the router did not finish its reply within the deadline", kind="timeout"
     )

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from superlink.agents.decoder_folder import decoder_folder, load_decoder
 from superlink.agents.embedded import SYSTEM_FILE, model_folder
 from superlink.decoders.contract import Decoder, DecoderConfig, Route
 from superlink.decoders.diffusion import InstructPix2PixConfig, StableDiffusionConfig
@@ -30,14 +31,12 @@ from superlink.router.checkpoint import (
     Precision,
     load_json,
     load_router,
-    load_weights,
     save_json,
     save_router,
     save_weights,
 )
 from superlink.router.config import RouterConfig
 from superlink.router.errors import ModelError
-from superlink.router.keymap import load_strictly
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
 from superlink.router.tokens import SPECIAL_TOKENS
@@ -85,7 +84,7 @@ def save_model(folder: str | Path, model: Model, *, dtype: Precision = "fp32") -
             raise ModelError(
                 f"a decoder called {config.name!r} cannot be a folder; use letters, digits and _"
             )
-        place = folder / "decoders" / config.name
+        place = decoder_folder(folder, config.name)
         save_json(place / CONFIG_FILE, {"type": type(config).__name__, "config": config.to_json()})
         save_weights(place, WEIGHTS_NAME, decoder.state_dict(), dtype=dtype)
     names = [decoder.config.name for decoder in model.decoders]
@@ -111,13 +110,14 @@ def load_model(
     folder = model_folder(folder)
     head = _head(folder)
     router, tokenizer = load_writer(folder, device=device)
+    known = (*decoders, *DECODERS)
     return Model(
         name=model_name(folder),
         router=router,
         tokenizer=tokenizer,
         decoders=tuple(
-            _load_decoder(folder / "decoders" / name, (*decoders, *DECODERS), router.config.width).to(device)
-            for name in head["decoders"]
+            load_decoder(place, _decoder_config(place, known), router.config.width, device=device)
+            for place in (decoder_folder(folder, name) for name in head["decoders"])
         ),
     )
 
@@ -128,22 +128,6 @@ def load_writer(folder: str | Path, *, device: torch.device | str = "cpu") -> tu
     router = load_router(folder / "router", device=device)
     extra = _extra_tokens(router.config)
     return router, RouterTokenizer.load(folder / "tokenizer", extra_tokens=extra)
-
-
-def load_decoder(
-    folder: str | Path,
-    name: str,
-    *,
-    decoders: Sequence[type[DecoderConfig]] = (),
-    device: torch.device | str = "cpu",
-) -> Decoder[Any, Any]:
-    """One decoder of a model folder; arguments and errors as for `load_model`."""
-    folder = model_folder(folder)
-    names = _head(folder)["decoders"]
-    if name not in names:
-        raise ModelError(f"no decoder {name!r} in {str(folder)!r}; there are {', '.join(names) or 'none'}")
-    width = RouterConfig.from_json(load_json(folder / "router" / CONFIG_FILE)).width
-    return _load_decoder(folder / "decoders" / name, (*decoders, *DECODERS), width).to(device)
 
 
 def model_name(folder: str | Path) -> str:
@@ -159,7 +143,7 @@ def read_outline(
     folder = model_folder(folder)
     router = RouterConfig.from_json(load_json(folder / "router" / CONFIG_FILE))
     tokenizer = RouterTokenizer.load(folder / "tokenizer", extra_tokens=_extra_tokens(router))
-    places = [folder / "decoders" / name for name in _head(folder)["decoders"]]
+    places = [decoder_folder(folder, name) for name in _head(folder)["decoders"]]
     return router, tokenizer, tuple(_decoder_config(place, (*decoders, *DECODERS)) for place in places)
 
 
@@ -172,12 +156,6 @@ def _head(folder: Path) -> dict[str, Any]:
             f"got format {head.get('format')!r} and {names!r}"
         )
     return head
-
-
-def _load_decoder(folder: Path, known: Sequence[type[DecoderConfig]], width: int) -> Decoder[Any, Any]:
-    decoder = _decoder_config(folder, known).build(width)
-    load_strictly(decoder, load_weights(folder, WEIGHTS_NAME), f"the decoder in {str(folder)!r}")
-    return decoder.eval()
 
 
 def _decoder_config(folder: Path, known: Sequence[type[DecoderConfig]]) -> DecoderConfig:

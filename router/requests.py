@@ -38,7 +38,8 @@ class Request:
     conversation: Conversation
     options: GenerateOptions = field(default_factory=GenerateOptions)
     expression: str | None = None  # what a routing token without words means; the last question
-    deadline: float | None = None  # nobody reads the reply after it; on the clock of `time.monotonic`
+    # Seconds that a caller waits for the reply; a router that serves many stops writing it then.
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

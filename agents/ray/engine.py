@@ -73,10 +73,10 @@ class Deployment:
         self._store = PictureStore(ray.put)
         self._actors: dict[str, list[Any]] = {}
         try:
-            self._start("router", RouterHost, place.router, (str(folder), place.router))
-            for name in names:
-                own = place.of(name)
-                self._start(name, Host, own, (str(folder), name, own, tuple(decoders)))
+            self._start("router", RouterHost, place.router, (folder, place.router))
+            for config in configs:
+                own = place.of(config.name)
+                self._start(config.name, Host, own, (folder, config, router.width, own))
             self._wait(place)
         except (SuperlinkError, RayError, ValueError):
             self._end()
@@ -135,7 +135,7 @@ class Deployment:
             for number, actor in enumerate(actors):
                 left = max(start + own.start_timeout - time.monotonic(), 0.0)
                 try:
-                    # Retries: without them an actor that Ray is starting anew counts as one that cannot start.
+                    # Without retries an actor that Ray starts anew would count as one that cannot.
                     ray.get(actor.ready.options(max_task_retries=-1).remote(), timeout=left)
                 except GetTimeoutError as error:
                     raise ModelError(_late(name, number, own)) from error

@@ -10,17 +10,17 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from superlink.agents.local import DecoderWorker, answer
-from superlink.agents.model_folder import load_decoder
+from superlink.agents.decoder_folder import decoder_folder, load_decoder
 from superlink.agents.ray.placement import DecoderPlacement
 from superlink.agents.ray.transport import Parcel, Pixels, unpacked_calls
 from superlink.agents.status import WorkerStatus
+from superlink.agents.worker import DecoderWorker, answer
 from superlink.decoders.contract import Call, Decoder, DecoderConfig, Outcome
 from superlink.router.links import SuperLink
 
@@ -32,16 +32,24 @@ class Host:
 
     def __init__(
         self,
-        folder: str,
-        name: str,
+        folder: Path,
+        config: DecoderConfig,
+        width: int,
         placement: DecoderPlacement,
-        decoders: Sequence[type[DecoderConfig]] = (),
     ) -> None:
+        """
+        Args:
+            folder: of the model.
+            config: of one of its decoders.
+            width: of the router's links.
+            placement: of this decoder.
+        """
         torch.set_num_threads(placement.threads)
-        decoder = load_decoder(folder, name, decoders=decoders, device=placement.device)
+        place = decoder_folder(folder, config.name)
+        decoder = load_decoder(place, config, width, device=placement.device)
         if placement.warm_up:
             warm_up(decoder)
-        self._name = name
+        self._name = config.name
         self._worker = DecoderWorker(decoder, max_calls=placement.max_batch, max_waiting=placement.queue)
         watch(self._worker, placement.timeout)
 

@@ -27,11 +27,11 @@ from ray.exceptions import (
     TaskCancelledError,
 )
 
-from superlink.agents.local import busy
 from superlink.agents.ray.courier import Courier
 from superlink.agents.ray.placement import DecoderPlacement
 from superlink.agents.ray.transport import PictureStore, owned, packed_calls
 from superlink.agents.status import WorkerStatus
+from superlink.agents.worker import busy
 from superlink.decoders.contract import Call, Failure, Outcome
 from superlink.router.errors import LostError
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -28,7 +29,7 @@ from superlink.router.requests import Event, GenerateOptions, LinkReady, Request
 class RouterHost:
     """One router. Its methods are those of an asynchronous actor."""
 
-    def __init__(self, folder: str, placement: RouterPlacement) -> None:
+    def __init__(self, folder: Path, placement: RouterPlacement) -> None:
         torch.set_num_threads(placement.threads)
         router, tokenizer = load_writer(folder, device=placement.device)
         self._service = RouterService(

@@ -93,9 +93,8 @@ def packed_requests(requests: Sequence[Request], store: PictureStore) -> tuple[P
     bag = _Bag(store)
     content, places = [], []
     for request in requests:
-        # The deadline is on this process's clock, which no other one has.
         messages = tuple(replace(message, images=()) for message in request.conversation)
-        content.append(replace(request, conversation=messages, deadline=None))
+        content.append(replace(request, conversation=messages))
         counts = [len(message.images) for message in request.conversation]
         own = [bag.place(image) for message in request.conversation for image in message.images]
         places.append((*counts, *own))

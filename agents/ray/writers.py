@@ -87,10 +87,10 @@ class Writers:
             self._closed = True
 
     def _limit(self, requests: Sequence[Request]) -> float:
-        deadlines = [request.deadline for request in requests]
-        latest = max((deadline for deadline in deadlines if deadline is not None), default=0.0)
-        longest = time.monotonic() + self._placement.timeout
-        return longest if None in deadlines else min(latest, longest)
+        """When time is over, on the clock of `time.monotonic`."""
+        given = [request.deadline for request in requests]
+        longest = max(self._placement.timeout if one is None else one for one in given)
+        return time.monotonic() + min(longest, self._placement.timeout)
 
     def _enter(self, requests: Sequence[Request]) -> int:
         """Choose a replica: that of the conversation's first words, which knows them, unless it is full."""
