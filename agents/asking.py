@@ -16,6 +16,7 @@ from superlink.agents.engine import Engine
 from superlink.agents.options import DecoderOptions
 from superlink.agents.pictures import SourcePicture
 from superlink.agents.regions import Region
+from superlink.agents.trace import traced
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Artifact, Origin
 from superlink.decoders.contract import Failure, Outcome, Result
@@ -68,6 +69,7 @@ def answer(engine: Engine, questions: Sequence[Question], options: GenerateOptio
         BusyError: too many wait for the router already; nothing was generated.
     """
     start = time.monotonic()
+    engine = traced(engine)
     tasks = [_task(question, options, start) for question in questions]
     dispatcher = Dispatcher(engine, tasks)
     limit = _common_deadline(tasks)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from superlink.agents.ray.placement import DecoderPlacement, Placement, RouterPlacement
     from superlink.agents.session import Session
     from superlink.agents.system import System, load
+    from superlink.agents.trace import Trace, trace
     from superlink.agents.turn import Turn
     from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Origin, Picture, Text
     from superlink.decoders.contract import Failure
@@ -61,10 +62,12 @@ __all__ = [
     "SuperlinkError",
     "System",
     "Text",
+    "Trace",
     "Turn",
     "__version__",
     "draw_marks",
     "load",
+    "trace",
 ]
 
 _HOMES = {
@@ -72,6 +75,7 @@ _HOMES = {
     "superlink.agents.ray.placement": ("DecoderPlacement", "Placement", "RouterPlacement"),
     "superlink.agents.session": ("Session",),
     "superlink.agents.system": ("System", "load"),
+    "superlink.agents.trace": ("Trace", "trace"),
     "superlink.agents.turn": ("Turn",),
     "superlink.decoders.artifacts": ("Artifact", "Boxes", "Keypoints", "Masks", "Origin", "Picture", "Text"),
     "superlink.decoders.contract": ("Failure",),
