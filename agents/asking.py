@@ -61,8 +61,13 @@ def answer_all(engine: Engine, questions: Sequence[Question], options: GenerateO
         return [turn for question in questions for turn in answer_all(engine, [question], options)]
 
 
-def answer(engine: Engine, questions: Sequence[Question], options: GenerateOptions) -> list[Turn]:
+def answer(
+    engine: Engine, questions: Sequence[Question], options: GenerateOptions, *, early: bool = True
+) -> list[Turn]:
     """A turn for every question, from one batched generation.
+
+    Args:
+        early: start decoders while the router still writes, as soon as their calls look complete.
 
     Raises:
         InputError: a question cannot be encoded; nothing was generated.
@@ -71,7 +76,7 @@ def answer(engine: Engine, questions: Sequence[Question], options: GenerateOptio
     start = time.monotonic()
     engine = traced(engine)
     tasks = [_task(question, options, start) for question in questions]
-    dispatcher = Dispatcher(engine, tasks)
+    dispatcher = Dispatcher(engine, tasks, early=early)
     limit = _common_deadline(tasks)
     written = [_Written() for _ in questions]
     patience = None if limit is None else max(limit - time.monotonic(), 0.0)
@@ -88,10 +93,12 @@ def answer(engine: Engine, questions: Sequence[Question], options: GenerateOptio
                     match event:
                         case TextDelta():
                             written[event.row].text.append(event.text)
+                            dispatcher.text(event.row, event.text)
                         case LinkReady():
                             dispatcher.link(event.row, event.link)
                         case Finished():
                             written[event.row].reply = event.reply
+                            dispatcher.written(event.row)
                     if limit is not None and time.monotonic() > limit:
                         break
             except LostError as lost:

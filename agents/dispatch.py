@@ -1,8 +1,10 @@
 """From links to outcomes: builds decoder calls while the router writes and gathers the answers.
 
 A decoder that gathers gets all links of one routing token in a reply as one call; any other
-decoder gets a call for each link, as soon as the link is there. Where a route builds on another
-(`Route.after`), that one's decoder answers the same links first, but for phrases that a person
+decoder gets a call for each link, as soon as the link is there. A call that gathers starts as soon
+as it looks complete: when a link of another token comes, or the sentence has ended. If more belongs
+to it after all, that call is given up and made anew when the reply is written. Where a route builds
+on another (`Route.after`), that one's decoder answers the same links first, but for phrases that a person
 pointed out ("region1"): a promptable decoder gets the click or box itself. Where a route takes links
 of another token along (`Route.takes`), those get no call of their own. Outcomes come back in the
 order in which their tokens first stand in the reply, whatever order they finish in.
@@ -10,32 +12,26 @@ order in which their tokens first stand in the reply, whatever order they finish
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from superlink.agents.chain import Chain, Submits
 from superlink.agents.options import DecoderOptions
 from superlink.agents.regions import Region, prompted_inputs, region_of
 from superlink.decoders.artifacts import Artifact
-from superlink.decoders.contract import Call, DecoderConfig, Failure, Outcome, Result, Route
-from superlink.router.errors import InputError, SuperlinkError
+from superlink.decoders.contract import Call, DecoderConfig, Failure, Outcome, Route
+from superlink.router.errors import InputError
 from superlink.router.links import SuperLink
 from superlink.router.tokens import RoutingToken
 
-
-class Submits(Protocol):
-    """The part of an engine that the dispatcher needs."""
-
-    @property
-    def decoders(self) -> tuple[DecoderConfig, ...]: ...
-
-    def submit(self, decoder: str, calls: Sequence[Call]) -> Future[list[Outcome]]: ...
+_SENTENCE_END = re.compile(r"[.!?]\s|\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,57 +55,80 @@ class _Group:
     id: str
     decoder: str
     config: DecoderConfig | None  # None: no decoder here answers the token
-    links: list[SuperLink]  # those taken along first
+    own: list[SuperLink]  # those of the token that is answered
+    links: list[SuperLink] = field(default_factory=list)  # of the call: own ones after those taken along
     future: Future[list[Outcome]] | None = None
     place: int = 0  # of the call within its submission
+    hasty: bool = False  # was started before it was complete
 
     @property
     def token(self) -> RoutingToken:
         """The one that is answered."""
-        return self.links[-1].token
+        return self.own[-1].token
+
+    @property
+    def gathers(self) -> bool:
+        return self.config is not None and self.config.gather
 
 
 @dataclass(slots=True, eq=False)
 class _Row:
     task: Task
     groups: list[_Group] = field(default_factory=list)  # in reply order
+    since: str = ""  # what people read since the last link
 
 
 class Dispatcher:
     """Calls of one batch of replies."""
 
-    def __init__(self, engine: Submits, tasks: Sequence[Task]) -> None:
+    def __init__(self, engine: Submits, tasks: Sequence[Task], *, early: bool = True) -> None:
+        """
+        Args:
+            early: start decoders that gather as soon as their calls look complete, not when all
+                replies are written. Outcomes are the same.
+        """
         self._engine = engine
+        self._early = early
         self._rows = [_Row(task) for task in tasks]
         self._by_token = {route.token.text: config for config in engine.decoders for route in config.routes}
         self._routes = {route.token.text: route for config in engine.decoders for route in config.routes}
 
     def link(self, row: int, link: SuperLink) -> None:
         """Take a link; a decoder that does not gather starts at once."""
-        config = self._by_token.get(link.token.text)
-        name = link.token.decoder if config is None else config.name
-        groups = self._rows[row].groups
-        if config is None or config.gather:
-            for group in groups:
-                if group.config is config and group.token == link.token:
-                    group.links.append(link.detached())
-                    return
-        number = sum(group.decoder == name for group in groups)
-        group = _Group(f"{name}.{number}", name, config, [link.detached()])
-        groups.append(group)
-        if config is not None and not config.gather:
-            self._start(name, [(self._rows[row].task, group)])
+        state = self._rows[row]
+        group = self._group(state, link)
+        state.since = ""
+        if group.config is not None and not group.config.gather:
+            group.links = group.own
+            self._start(group.decoder, [(state.task, group)])
+            return
+        calls = self._calls(state.groups)
+        for one in state.groups:
+            if one.gathers and one.future is not None and calls.get(one) != one.links:
+                # Started too early: more belongs to it, or it belongs to another call.
+                one.future.cancel()
+                one.future, one.hasty = None, True
+        if self._early:
+            done = [one for one, links in calls.items() if all(each.token != link.token for each in links)]
+            self._start_early(state, done, calls)
+
+    def text(self, row: int, text: str) -> None:
+        """Take more of what people read; the end of a sentence is likely the end of its groups."""
+        state = self._rows[row]
+        state.since += text
+        if self._early and state.groups and _SENTENCE_END.search(state.since):
+            state.since = ""
+            calls = self._calls(state.groups)
+            self._start_early(state, list(calls), calls)
+
+    def written(self, row: int) -> None:
+        """One reply is written, so its calls are complete."""
+        if self._early:
+            self._finish([self._rows[row]])
 
     def finish(self) -> None:
         """Every reply is written: start the decoders that gathered, each once for all replies."""
-        waiting: dict[str, list[tuple[Task, _Group]]] = {}
-        for state in self._rows:
-            state.groups = self._joined(state.groups)
-            for group in state.groups:
-                if group.future is None:
-                    waiting.setdefault(group.decoder, []).append((state.task, group))
-        for decoder, groups in waiting.items():
-            self._start(decoder, groups)
+        self._finish(self._rows)
 
     def outcomes(self, row: int) -> list[Outcome]:
         """The outcomes of one reply, in reply order; waits no longer than its deadline."""
@@ -123,17 +142,62 @@ class Dispatcher:
                 if group.future is not None:
                     group.future.cancel()
 
-    def _joined(self, groups: Sequence[_Group]) -> list[_Group]:
-        """Groups that go into the calls of others leave the list."""
+    def _finish(self, rows: Sequence[_Row]) -> None:
+        waiting: dict[str, list[tuple[Task, _Group]]] = {}
+        for state in rows:
+            calls = self._calls(state.groups)
+            state.groups = [group for group in state.groups if group in calls or not self._may_wait(group)]
+            for group, links in calls.items():
+                if group.future is None:
+                    group.links = links
+                    waiting.setdefault(group.decoder, []).append((state.task, group))
+        for decoder, groups in waiting.items():
+            self._start(decoder, groups)
+
+    def _group(self, state: _Row, link: SuperLink) -> _Group:
+        """The group that a link belongs to, a new one if need be."""
+        config = self._by_token.get(link.token.text)
+        name = link.token.decoder if config is None else config.name
+        if config is None or config.gather:
+            for group in state.groups:
+                if group.config is config and group.token == link.token:
+                    group.own.append(link.detached())
+                    return group
+        number = sum(group.decoder == name for group in state.groups)
+        group = _Group(f"{name}.{number}", name, config, [link.detached()])
+        state.groups.append(group)
+        return group
+
+    @staticmethod
+    def _may_wait(group: _Group) -> bool:
+        """Whether a group starts later than its first link comes."""
+        return group.config is None or group.config.gather
+
+    def _calls(self, groups: Sequence[_Group]) -> dict[_Group, list[SuperLink]]:
+        """The links of every call of groups that may wait; groups that go into calls of others have none."""
+        calls: dict[_Group, list[SuperLink]] = {}
         taken: list[_Group] = []
-        for group in groups:
-            if group.config is None or group.future is not None:
-                continue
-            wanted = {token.text for token in self._routes[group.token.text].takes}
-            along = [one for one in groups if one.future is None and one.token.text in wanted]
-            group.links[:0] = [link for one in along for link in one.links]
+        waiting = [group for group in groups if self._may_wait(group)]
+        for group in waiting:
+            wanted: set[str] = set()
+            if group.config is not None:
+                wanted = {token.text for token in self._routes[group.token.text].takes}
+            along = [one for one in waiting if one.token.text in wanted]
+            calls[group] = [link for one in (*along, group) for link in one.own]
             taken += along
-        return [group for group in groups if group not in taken]
+        return {group: links for group, links in calls.items() if group not in taken}
+
+    def _start_early(
+        self, state: _Row, groups: Sequence[_Group], calls: Mapping[_Group, list[SuperLink]]
+    ) -> None:
+        """Start what looks complete, each in a submission of its own, which can be given up alone.
+
+        A call that was given up once waits for the end, so that none is made more than twice.
+        """
+        for group in groups:
+            if group.gathers and group.future is None and not group.hasty:
+                group.links = calls[group]
+                self._start(group.decoder, [(state.task, group)])
 
     def _start(self, decoder: str, groups: Sequence[tuple[Task, _Group]]) -> None:
         ready: dict[str | None, list[tuple[_Group, Call, Task]]] = {}  # by the routing token that goes first
@@ -174,7 +238,7 @@ class Dispatcher:
             for group, call, task in members
         ]
         calls = [call for _, call, _ in members]
-        return _Chain(self._engine, decoder, calls, self._engine.submit(earlier, asked)).done
+        return Chain(self._engine, decoder, calls, self._engine.submit(earlier, asked)).done
 
     def _refusal(self, task: Task, group: _Group) -> Failure | None:
         """Why a call cannot even be sent."""
@@ -191,61 +255,6 @@ class Dispatcher:
             error = f"the reply has {group.token.text} but no {wanted} that it belongs to; name the objects"
             return Failure(call_id=group.id, error=error, kind="decoder")
         return None
-
-
-class _Chain:
-    """The second of two decoders, started by the first one's answer, in whichever thread gives it."""
-
-    def __init__(
-        self, engine: Submits, decoder: str, calls: Sequence[Call], first: Future[list[Outcome]]
-    ) -> None:
-        self.done: Future[list[Outcome]] = Future()
-        self._engine, self._decoder, self._calls = engine, decoder, calls
-        self._outcomes: list[Outcome | None] = [None] * len(calls)
-        self._current = first
-        self.done.add_done_callback(self._given_up)
-        first.add_done_callback(self._go_on)
-
-    def _given_up(self, done: Future[list[Outcome]]) -> None:
-        if done.cancelled():
-            self._current.cancel()
-
-    def _go_on(self, first: Future[list[Outcome]]) -> None:
-        if first.cancelled() or self.done.cancelled():
-            self.done.cancel()
-            return
-        ready: list[tuple[int, Call]] = []
-        for place, (call, outcome) in enumerate(zip(self._calls, first.result(), strict=True)):
-            if isinstance(outcome, Result):
-                ready.append((place, replace(call, inputs=(*call.inputs, outcome.artifact))))
-            else:
-                self._outcomes[place] = replace(outcome, call_id=call.id)
-        places = [place for place, _ in ready]
-        if not ready:
-            self._finish([], [])
-            return
-        try:
-            second = self._engine.submit(self._decoder, [call for _, call in ready])
-        except (SuperlinkError, RuntimeError) as error:  # an engine that was closed meanwhile
-            lost = [Failure(call_id=call.id, error=str(error), kind="lost") for _, call in ready]
-            self._finish(places, lost)
-            return
-        self._current = second
-        if self.done.cancelled():
-            second.cancel()
-        second.add_done_callback(lambda found: self._end(places, found))
-
-    def _end(self, places: Sequence[int], second: Future[list[Outcome]]) -> None:
-        if second.cancelled():
-            self.done.cancel()
-            return
-        self._finish(places, second.result())
-
-    def _finish(self, places: Sequence[int], outcomes: Sequence[Outcome]) -> None:
-        for place, outcome in zip(places, outcomes, strict=True):
-            self._outcomes[place] = outcome
-        if self.done.set_running_or_notify_cancel():
-            self.done.set_result([outcome for outcome in self._outcomes if outcome is not None])
 
 
 def _prompted(task: Task, group: _Group) -> bool:

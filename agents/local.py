@@ -1,36 +1,35 @@
-"""The engine of one process: the router in the caller's thread, a worker thread for each decoder."""
+"""The engine of one process: a thread for the router, and a worker thread for each decoder."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 
-import torch
-
 from superlink.agents.model_folder import Model
-from superlink.agents.status import SystemStatus
+from superlink.agents.router_service import RouterService
+from superlink.agents.status import SystemStatus, router_status
 from superlink.agents.worker import DecoderWorker
 from superlink.decoders.contract import Call, DecoderConfig, Outcome
 from superlink.router.errors import ModelError
-from superlink.router.generation import stream
 from superlink.router.requests import Event, Request
+
+MAX_WAITING = 1024  # replies: lists that a program asks about at once are longer than those of people
 
 
 class LocalEngine:
-    """Models of this process. Nothing of a generation is shared, so callers need no lock for it."""
+    """Models of this process. Questions of all threads are answered together."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self._router = RouterService(model.router, model.tokenizer, max_waiting=MAX_WAITING)
         self._workers = {decoder.config.name: DecoderWorker(decoder) for decoder in model.decoders}
 
     @property
     def decoders(self) -> tuple[DecoderConfig, ...]:
         return tuple(decoder.config for decoder in self._model.decoders)
 
-    # As a decorator, the mode is left at every yield; inside the function it would leak to the caller.
-    @torch.inference_mode()
     def stream(self, requests: Sequence[Request]) -> Generator[Event, None, None]:
-        yield from stream(self._model.router, self._model.tokenizer, requests)
+        return self._router.stream(requests)
 
     def submit(self, decoder: str, calls: Sequence[Call]) -> Future[list[Outcome]]:
         if decoder not in self._workers:
@@ -40,8 +39,10 @@ class LocalEngine:
         return self._workers[decoder].submit(calls)
 
     def status(self) -> SystemStatus:
-        return SystemStatus(workers=tuple(worker.status() for worker in self._workers.values()))
+        decoders = (worker.status() for worker in self._workers.values())
+        return SystemStatus(workers=(router_status(self._router.status()), *decoders))
 
     def close(self) -> None:
+        self._router.close()
         for worker in self._workers.values():
             worker.close()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
 
 WINDOW = 512  # pieces of work that times and sizes are taken over
 
@@ -57,6 +57,23 @@ class SystemStatus:
             "restarts",
         )
         return aligned([head, *map(_cells, self.workers)])
+
+
+class Writes(Protocol):
+    """What the router's service tells of itself."""
+
+    @property
+    def running(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def rows_per_step(self) -> float: ...
+
+
+def router_status(now: Writes, meter: Meter | None = None) -> WorkerStatus:
+    """The router among the workers; its batches are the rows of one step."""
+    own = (meter or Meter()).read("router", waiting=now.waiting, running=now.running)
+    return replace(own, batch_mean=now.rows_per_step)
 
 
 class Meter:

@@ -6,11 +6,14 @@ L link embeddings of one routing token, D router width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import Self
 
 from superlink.router.tokens import RoutingToken
 
@@ -40,6 +43,52 @@ class RouterBatch:
             attention_mask=F.pad(self.attention_mask, (0, more), value=False),
             labels=labels,
         )
+
+    @classmethod
+    def joined(cls, rows: Sequence[RouterBatch], *, pad: int) -> Self:
+        """All rows of some batches as one, padded with id `pad`; labels are left out."""
+        ids = [one for row in rows for one in row.input_ids]
+        real = [one for row in rows for one in row.attention_mask]
+        tiles = [row.tiles for row in rows if row.tiles is not None]
+        regions = [row.regions for row in rows if row.regions is not None]
+        return cls(
+            input_ids=pad_sequence(ids, batch_first=True, padding_value=pad),
+            attention_mask=pad_sequence(real, batch_first=True, padding_value=False),
+            tiles=torch.cat(tiles) if tiles else None,
+            tile_counts=tuple(counts for row in rows for counts in row.tile_counts or ((),) * len(row)),
+            regions=torch.cat(regions) if regions else None,
+            region_images=tuple(images for row in rows for images in row.region_images or ((),) * len(row)),
+        )
+
+    def __len__(self) -> int:
+        """Rows."""
+        return len(self.input_ids)
+
+    def rows(self) -> list[RouterBatch]:
+        """Each row as a batch without padding; labels are left out."""
+        counts = self.tile_counts or ((),) * len(self)
+        images = self.region_images or ((),) * len(self)
+        found, tile, region = [], 0, 0
+        for row, length in enumerate(self.attention_mask.sum(dim=1).tolist()):
+            tiles, regions = tile + sum(counts[row]), region + len(images[row])
+            found.append(
+                RouterBatch(
+                    input_ids=self.input_ids[row : row + 1, :length],
+                    attention_mask=self.attention_mask[row : row + 1, :length],
+                    tiles=None if self.tiles is None else self.tiles[tile:tiles],
+                    tile_counts=(counts[row],),
+                    regions=None if self.regions is None else self.regions[region:regions],
+                    region_images=(images[row],),
+                )
+            )
+            tile, region = tiles, regions
+        return found
+
+    def tail(self, starts: Sequence[int]) -> Tensor:
+        """(B, T) bool: real positions that are not among the first `starts` of their row."""
+        columns = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)
+        begins = torch.tensor(starts, device=self.input_ids.device)
+        return self.attention_mask & (columns >= begins[:, None])
 
     def to(self, device: torch.device | str) -> RouterBatch:
         def move(tensor: Tensor | None) -> Tensor | None:

@@ -9,6 +9,7 @@ Axes: B rows, H key heads, C slots, N positions of all rows in one step, K width
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,18 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 GROWTH = 64  # slots added at least when a row runs out of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RowStates:
+    """Keys and values of one row's first positions, apart from any cache."""
+
+    keys: tuple[Tensor, ...]  # a layer: (H, T, K)
+    values: tuple[Tensor, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(states.nbytes for states in (*self.keys, *self.values))
 
 
 class SlotCache(Cache):
@@ -58,6 +71,25 @@ class SlotCache(Cache):
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self._used
 
+    def row(self, row: int, length: int) -> RowStates:
+        """A copy of the first `length` slots of a row."""
+        return RowStates(
+            keys=tuple(keys[row, :, :length].clone() for keys in self._keys),
+            values=tuple(values[row, :, :length].clone() for values in self._values),
+        )
+
+    def fill(self, row: int, states: RowStates, length: int) -> None:
+        """Let a row begin with the first `length` positions of another one of the same model."""
+        if not self._keys:
+            shape = (self._rows, states.keys[0].shape[0], _capacity(length))
+            self._keys = [keys.new_zeros(*shape, keys.shape[2]) for keys in states.keys]
+            self._values = [values.new_zeros(*shape, values.shape[2]) for values in states.values]
+        self._reserve(length)
+        for kept, keys in zip(self._keys, states.keys, strict=True):
+            kept[row, :, :length] = keys[:, :length]
+        for kept, values in zip(self._values, states.values, strict=True):
+            kept[row, :, :length] = values[:, :length]
+
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these."""
         index = torch.tensor(rows, dtype=torch.int64)
@@ -70,8 +102,10 @@ class SlotCache(Cache):
         capacity = max(cache._keys[0].shape[2] for cache in (self, other))
         self._resize(capacity)
         other._resize(capacity)
-        self._keys = [torch.cat(pair) for pair in zip(self._keys, other._keys, strict=True)]
-        self._values = [torch.cat(pair) for pair in zip(self._values, other._values, strict=True)]
+        keys = [torch.cat(pair) for pair in zip(self._keys, other._keys, strict=True)]
+        values = [torch.cat(pair) for pair in zip(self._values, other._values, strict=True)]
+        # All or nothing: where memory runs out before this, the rows here are as they were.
+        self._keys, self._values = keys, values
         self._rows += other._rows
 
     def _reserve(self, slots: int) -> None:

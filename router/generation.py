@@ -1,7 +1,8 @@
 """Writing answers: batches of unequal prompts, in which a routing token and its queries are one step.
 
 Rows join and leave between steps, so one loop can serve many sessions. A row inserts its queries
-when its own token comes; the others take one position in that step, as always.
+when its own token comes; the others take one position in that step, as always. What a prompt has in
+common with an earlier row need not be computed again (`prefixes.py`).
 
 Axes: B rows, N positions of all rows in one step, L queries of one routing token, D router width,
 V vocabulary.
@@ -10,20 +11,19 @@ V vocabulary.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from superlink.router.batch import RouterBatch
 from superlink.router.cache import SlotCache
-from superlink.router.encoding import encode
-from superlink.router.errors import InputError
+from superlink.router.encoded import EncodedRequest, RequestEncoder
 from superlink.router.links import Reply, SuperLink
 from superlink.router.model import Router
 from superlink.router.packing import Packing, packed_attention
+from superlink.router.prefixes import PrefixStore, extended
 from superlink.router.requests import (
     Event,
     Finished,
@@ -33,6 +33,7 @@ from superlink.router.requests import (
     Request,
     TextDelta,
 )
+from superlink.router.rows import Row, Waiting
 from superlink.router.sampling import choose
 from superlink.router.tokenizer import START, UNKNOWN, RouterTokenizer
 from superlink.router.tokens import (
@@ -43,7 +44,6 @@ from superlink.router.tokens import (
     LINK_PLACEHOLDERS,
     PAD,
     REGION,
-    RoutingToken,
 )
 from superlink.router.writing import ReplyWriter
 
@@ -74,29 +74,12 @@ class StepStates:
     logits: Tensor  # (B, V) at each row's last position, nothing banned
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Row:
-    """One reply on its way."""
-
-    number: int
-    options: GenerateOptions
-    writer: ReplyWriter
-    length: int  # positions in the cache
-    draws: list[float]  # one uniform number for every token; none when greedy
-    ids: list[int] = field(default_factory=list)
-    links: list[SuperLink] = field(default_factory=list)
-    owed: RoutingToken | None = None  # written, but its link is not yet computed
-    ending: Reason | None = None  # nothing more is written
-    cancelled: bool = False
-    started: float = 0.0
-    prefilled: float = 0.0
-
-
 class GenerationLoop:
     """Rows being written together.
 
     `add` takes requests at any time; every `step` is one forward pass, either over newly added
-    prompts or over all running rows, and returns what came of it. Not for several threads at once.
+    prompts or over all running rows, and returns what came of it. Prompts that wait take turns with
+    running rows, first come first served. Not for several threads at once.
     """
 
     def __init__(
@@ -105,37 +88,52 @@ class GenerationLoop:
         tokenizer: RouterTokenizer,
         *,
         observe: Callable[[StepStates], None] | None = None,
+        max_rows: int | None = None,
+        max_prefill: int | None = None,
+        prefixes: PrefixStore | None = None,
     ) -> None:
+        """
+        Args:
+            observe: is told what every forward pass computed.
+            max_rows: that run at the same time; the others wait.
+            max_prefill: positions of prompts in one pass, so that running rows wait no longer than
+                that; a longer prompt goes alone.
+            prefixes: beginnings of rows to reuse, kept of every row that ends.
+        """
         self._router = router
         self._tokenizer = tokenizer
         self._observe = observe
+        self._max_rows = max_rows
+        self._max_prefill = max_prefill
+        self._prefixes = prefixes
+        self._encoder = RequestEncoder(tokenizer, router.config, content=prefixes is not None)
         self._routes = router.config.routing_ids
         self._routing_texts = frozenset(token.text for token in router.config.tokens)
         self._end = router.config.token_ids.eos
-        longest_group = 1 + max((len(router.query(token)) for token in router.config.tokens), default=0)
-        # For the id just written with its queries, and for one more such group.
-        self._group_room = 2 * longest_group
-        vocabulary = router.config.llm_config().vocab_size
-        self._bans = torch.zeros(vocabulary, device=router.device)
+        self._bans = torch.zeros(router.config.llm_config().vocab_size, device=router.device)
         special = router.config.token_ids.special
         banned = {special[text] for text in NEVER_WRITTEN if text in special}
         banned |= {tokenizer.special_ids[text] for text in (UNKNOWN, START) if text in tokenizer.special_ids}
         self._bans[sorted(banned)] = -torch.inf
         self._bans[tokenizer.size :] = -torch.inf  # rows of the embedding that no token has
-        self._waiting: deque[tuple[RouterBatch, list[_Row]]] = deque()
-        self._rows: list[_Row] = []
+        self._waiting = Waiting(max_positions=max_prefill, prefixes=prefixes)
+        self._prefilling: list[Row] = []  # of a pass that is not over
+        self._rows: list[Row] = []
         self._cache = SlotCache(0)
         self._next_number = 0
+        self._prompts_next = True  # whose turn it is when prompts wait and rows run
 
     def __len__(self) -> int:
         """Rows that are not finished."""
-        return len(self._rows) + sum(len(rows) for _, rows in self._waiting)
+        return len(self._rows) + len(self._waiting)
+
+    @property
+    def waiting(self) -> int:
+        """Rows that have not begun."""
+        return len(self._waiting)
 
     def add(self, requests: Sequence[Request]) -> list[int]:
         """Queue requests; they start together in the next step.
-
-        Oldest rounds are dropped where a conversation would leave too little room for the answer:
-        `max_new_tokens`, or a quarter of the router's positions if that is less.
 
         Returns:
             Their row numbers, which events carry and which are never used again.
@@ -143,85 +141,114 @@ class GenerationLoop:
         Raises:
             InputError: one of the conversations cannot be used; none is queued.
         """
-        conversations = [request.conversation for request in requests]
-        longest = self._router.config.max_positions
-        answer = max((request.options.max_new_tokens for request in requests), default=0)
-        limit = longest - min(answer, longest // 4) - self._group_room
-        batch = encode(conversations, self._tokenizer, self._router.config, training=False, limit=limit)
-        expressions = [
-            request.conversation[-1].text.strip() if request.expression is None else request.expression
-            for request in requests
-        ]
-        return self.add_encoded(batch, [request.options for request in requests], expressions)
+        return self.add_rows(self._encoder.encode(requests))
 
     def add_encoded(
         self, batch: RouterBatch, options: Sequence[GenerateOptions], expressions: Sequence[str]
     ) -> list[int]:
         """Queue prompts that are ids already; the placeholders of their routing tokens are in them."""
-        lengths = batch.attention_mask.sum(dim=1).tolist()
-        started = time.perf_counter()
-        rows = []
-        for length, chosen, expression in zip(lengths, options, expressions, strict=True):
-            if length + self._group_room > self._router.config.max_positions:
-                raise InputError(
-                    f"the prompt takes {length} of {self._router.config.max_positions} positions "
-                    f"and leaves no room for an answer; use fewer words or fewer pictures"
-                )
-            rows.append(self._new_row(length, chosen, expression, started))
-        self._waiting.append((batch, rows))
+        return self.add_rows(self._encoder.rows(batch, options, expressions))
+
+    def add_rows(self, requests: Sequence[EncodedRequest]) -> list[int]:
+        """Queue what an encoder of the same router made of requests."""
+        rows = [self._new_row(request) for request in requests]
+        self._waiting.add(rows)
         return [row.number for row in rows]
 
     def cancel(self, rows: Sequence[int]) -> None:
         """Forget rows: no event of theirs comes any more. Unknown and finished rows are no error."""
         gone = set(rows)
-        for row in [*self._rows, *(row for _, waiting in self._waiting for row in waiting)]:
-            row.cancelled = row.cancelled or row.number in gone
-        self._waiting = deque(item for item in self._waiting if not all(row.cancelled for row in item[1]))
-        self._drop_done()
+        self._waiting.drop(gone)
+        self._keep([index for index, row in enumerate(self._rows) if row.number not in gone])
 
     @torch.no_grad()
     def step(self) -> list[Event]:
-        """One forward pass; no events and no work when nothing is left to do."""
+        """One forward pass; no events and no work when nothing is left to do.
+
+        Whatever this raises, `abandon` makes the loop usable again.
+        """
         with packed_attention(self._router.language):
-            if self._waiting:
-                return self._prefill(*self._waiting.popleft())
+            if prompts := self._next_prompts():
+                return self._prefill(prompts)
             if self._rows:
                 return self._decode()
         return []
 
-    def _new_row(self, length: int, options: GenerateOptions, expression: str, started: float) -> _Row:
+    def abandon(self) -> list[int]:
+        """After a step that raised: forget its rows, so that the others go on.
+
+        Prompts that were read together are put back and read one by one, so that only those are
+        forgotten that fail alone.
+
+        Returns:
+            The numbers of the rows that are forgotten.
+        """
+        failed, self._prefilling = self._prefilling, []
+        if len(failed) > 1:
+            self._waiting.put_back(failed)
+            return []
+        if not failed:
+            failed, self._rows, self._cache = self._rows, [], SlotCache(0)
+        return [row.number for row in failed]
+
+    def _new_row(self, request: EncodedRequest) -> Row:
         draws: list[float] = []
+        options = request.options
         if options.temperature > 0:
             generator = torch.Generator().manual_seed(options.seed)
             draws = torch.rand(options.max_new_tokens, generator=generator, dtype=torch.float64).tolist()
-        vocabulary = len(self._bans)
-        if any(not 0 <= index < vocabulary for index in options.forced or ()):
-            raise InputError(f"forced ids must lie in a vocabulary of {vocabulary}, got {options.forced}")
         number = self._next_number
         self._next_number += 1
-        writer = ReplyWriter(self._tokenizer, self._routing_texts, stop=options.stop, expression=expression)
-        return _Row(
-            number=number, options=options, writer=writer, length=length, draws=draws, started=started
+        writer = ReplyWriter(
+            self._tokenizer, self._routing_texts, stop=options.stop, expression=request.expression
+        )
+        started = time.perf_counter()
+        return Row(
+            number=number,
+            request=request,
+            writer=writer,
+            length=request.length,
+            draws=draws,
+            started=started,
         )
 
-    def _prefill(self, batch: RouterBatch, rows: list[_Row]) -> list[Event]:
-        batch = batch.to(self._router.device)
+    def _next_prompts(self) -> list[Row]:
+        """Waiting rows whose turn it is, in the order in which they came."""
+        if self._rows and not self._prompts_next:
+            self._prompts_next = True
+            return []
+        most = len(self) if self._max_rows is None else self._max_rows
+        taken = self._waiting.take(most - len(self._rows))
+        self._prompts_next = not taken
+        return taken
+
+    def _prefill(self, rows: list[Row]) -> list[Event]:
+        self._prefilling = rows
+        pad = self._router.config.token_ids.pad
+        batch = RouterBatch.joined([row.request.batch for row in rows], pad=pad).to(self._router.device)
+        starts = [row.known for row in rows]
         cache = SlotCache(len(rows))
-        embeds = self._router.embed(batch)[batch.attention_mask]
-        packing = Packing.of([row.length for row in rows], [0] * len(rows), embeds.device)
+        for index, row in enumerate(rows):
+            if row.prefix is not None:
+                cache.fill(index, row.prefix.states, row.known)
+        embeds = self._router.embed(batch, starts=starts)[batch.tail(starts)]
+        widths = [row.length - row.known for row in rows]
+        packing = Packing.of(widths, starts, embeds.device)
         logits = self._logits(rows, packing, self._run(cache, embeds, packing))
-        events: list[Event] = []
-        for row, index in zip(rows, self._choose(rows, logits), strict=True):
-            row.prefilled = time.perf_counter()
-            self._write(row, index, events)
+        chosen = self._choose(rows, logits)
         if self._rows:
             self._cache.join(cache)
         else:
             self._cache = cache
         self._rows += rows
+        self._prefilling = []
+        events: list[Event] = []
+        for row, index in zip(rows, chosen, strict=True):
+            row.prefilled = time.perf_counter()
+            row.prefix = None
+            self._write(row, index, events)
         self._drop_done()
-        cancelled = {row.number for row in rows if row.cancelled}
-        return [event for event in events if event.row not in cancelled]
+        return events
 
     def _decode(self) -> list[Event]:
         rows, router = self._rows, self._router
@@ -263,7 +290,7 @@ class GenerationLoop:
         hidden: Tensor = output.last_hidden_state[0]
         return hidden
 
-    def _logits(self, rows: Sequence[_Row], packing: Packing, hidden: Tensor) -> Tensor:
+    def _logits(self, rows: Sequence[Row], packing: Packing, hidden: Tensor) -> Tensor:
         """(B, V) at each row's last position."""
         logits: Tensor = self._router.language.lm_head(hidden[packing.ends]).float()
         if self._observe is not None:
@@ -272,7 +299,7 @@ class GenerationLoop:
             self._observe(states)
         return logits
 
-    def _choose(self, rows: Sequence[_Row], logits: Tensor) -> list[int]:
+    def _choose(self, rows: Sequence[Row], logits: Tensor) -> list[int]:
         """The next id of every row."""
         temperatures = [row.options.temperature for row in rows]
         chosen = choose(
@@ -287,7 +314,7 @@ class GenerationLoop:
                 chosen[index] = forced[len(row.ids)]
         return chosen
 
-    def _write(self, row: _Row, index: int, events: list[Event]) -> None:
+    def _write(self, row: Row, index: int, events: list[Event]) -> None:
         """Take the next id of a row, and see whether it was the last one."""
         row.ids.append(index)
         if index == self._end:
@@ -303,13 +330,13 @@ class GenerationLoop:
         if row.ending is not None and row.owed is None:
             self._finish(row, row.ending, events)
 
-    def _is_full(self, row: _Row) -> bool:
+    def _is_full(self, row: Row) -> bool:
         options = row.options
         most = options.max_new_tokens if options.forced is None else len(options.forced)
         room = self._router.config.max_positions - row.length
-        return len(row.ids) >= most or room < self._group_room
+        return len(row.ids) >= most or room < self._encoder.group_room
 
-    def _link(self, row: _Row, embeddings: Tensor, events: list[Event]) -> None:
+    def _link(self, row: Row, embeddings: Tensor, events: list[Event]) -> None:
         assert row.owed is not None
         link = SuperLink(
             token=row.owed,
@@ -321,7 +348,7 @@ class GenerationLoop:
         row.links.append(link)
         events.append(LinkReady(row=row.number, link=link))
 
-    def _finish(self, row: _Row, reason: Reason, events: list[Event]) -> None:
+    def _finish(self, row: Row, reason: Reason, events: list[Event]) -> None:
         if text := row.writer.flush():
             events.append(TextDelta(row=row.number, text=text))
         row.ending = reason
@@ -336,15 +363,23 @@ class GenerationLoop:
         events.append(Finished(row=row.number, reply=reply, reason=reason))
 
     def _drop_done(self) -> None:
-        """Compact the batch: finished and cancelled rows leave the cache."""
-        kept = [
-            index
-            for index, row in enumerate(self._rows)
-            if not row.cancelled and (row.ending is None or row.owed is not None)
-        ]
-        if len(kept) < len(self._rows):
-            self._rows = [self._rows[index] for index in kept]
-            self._cache.keep(kept)
+        """Finished rows leave the batch."""
+        self._keep(
+            [i for i, row in enumerate(self._rows) if row.ending is None or row.owed is not None],
+        )
+
+    def _keep(self, kept: Sequence[int]) -> None:
+        """Compact the batch; the beginnings of rows that leave are remembered."""
+        if len(kept) == len(self._rows):
+            return
+        if self._prefixes is not None:
+            for index in sorted({*range(len(self._rows))} - {*kept}):
+                row, config = self._rows[index], self._router.config
+                if row.request.content is not None:
+                    content = extended(row.request.content, row.ids, config, row.length)
+                    self._prefixes.keep(content, self._cache.row(index, row.length))
+        self._rows = [self._rows[index] for index in kept]
+        self._cache.keep(kept)
 
 
 def generate(router: Router, tokenizer: RouterTokenizer, requests: Sequence[Request]) -> list[Reply]:

@@ -150,8 +150,22 @@ class Router(nn.Module):
         *,
         sampler: PointSampler | None = None,
         groups: Sequence[Sequence[LinkGroup]] | None = None,
+        starts: Sequence[int] | None = None,
     ) -> Tensor:
-        """(B, T, D) what the language model reads: words, visual tokens, regions and link queries."""
+        """(B, T, D) what the language model reads: words, visual tokens, regions and link queries.
+
+        Args:
+            batch: complete rows, as for `forward`.
+            sampler: mask pixels for the region encoder.
+            groups: what `groups` finds in the batch, where that is known.
+            starts: for each row, how many of its first positions are known from elsewhere: what
+                stands there in the result means nothing, and a tile that nothing later needs is
+                not looked at. Such a cut goes through no tile.
+
+        Raises:
+            InputError: visual tokens or regions that do not match the tiles or masks, or a cut
+                through a tile.
+        """
         if groups is None:
             groups = self.groups(batch.input_ids, batch.attention_mask)
         embeds: Tensor = self.language.get_input_embeddings()(batch.input_ids)
@@ -159,14 +173,17 @@ class Router(nn.Module):
         self._check_pictures(batch)
         if batch.tiles is None or len(batch.tiles) == 0:
             return embeds
+        if starts is not None and any(starts):
+            return self._with_later_pictures(embeds, batch, batch.tail(starts))
         features = self.see(batch.tiles)
-        patches = batch.input_ids == self.config.token_ids.image_patch
-        embeds = _replaced(embeds, patches & batch.attention_mask, features.tokens.flatten(0, 1))
+        embeds = _replaced(embeds, self._patches(batch), features.tokens.flatten(0, 1))
         if batch.regions is None or len(batch.regions) == 0:
             return embeds
-        embeddings = self._describe_regions(batch, features, sampler)
-        regions = batch.input_ids == self.config.token_ids.region
-        return _replaced(embeds, regions & batch.attention_mask, embeddings)
+        overviews = _overviews(batch)
+        embeddings = self._describe_regions(
+            batch.tiles[overviews], batch.regions, [level[overviews] for level in features.levels], sampler
+        )
+        return _replaced(embeds, self._regions(batch), embeddings)
 
     def see(self, tiles: Tensor) -> VisualFeatures:
         """Visual tokens of (P, 3, S, S) normalised tiles."""
@@ -216,30 +233,52 @@ class Router(nn.Module):
         index = torch.tensor([rows, columns], device=embeds.device)
         return embeds.index_put((index[0], index[1]), queries)
 
+    def _patches(self, batch: RouterBatch) -> Tensor:
+        """(B, T) bool: where visual tokens stand."""
+        return (batch.input_ids == self.config.token_ids.image_patch) & batch.attention_mask
+
+    def _regions(self, batch: RouterBatch) -> Tensor:
+        """(B, T) bool: where regions stand."""
+        return (batch.input_ids == self.config.token_ids.region) & batch.attention_mask
+
+    def _with_later_pictures(self, embeds: Tensor, batch: RouterBatch, tail: Tensor) -> Tensor:
+        """`embeds` with those visual tokens and regions that stand where `tail` (B, T) is true."""
+        assert batch.tiles is not None
+        patches, marks = self._patches(batch), self._regions(batch)
+        parts = tail[patches].view(len(batch.tiles), -1)  # (P, n)
+        read = parts.all(dim=1)
+        if not torch.equal(read, parts.any(dim=1)):
+            raise InputError("a row that is known in part was cut inside a tile; cut it before or after")
+        described = tail[marks]  # (R,)
+        overviews = _overviews(batch)[described]
+        # A new region on a picture that was read before: its overview is looked at once more.
+        needed = read.clone()
+        needed[overviews] = True
+        if not needed.any():
+            return embeds
+        features = self.see(batch.tiles[needed])
+        place = needed.cumsum(dim=0) - 1  # of a tile among the needed ones
+        embeds = _replaced(embeds, patches & tail, features.tokens[place[read]].flatten(0, 1))
+        if batch.regions is None or len(overviews) == 0:
+            return embeds
+        levels = [level[place[overviews]] for level in features.levels]
+        embeddings = self._describe_regions(batch.tiles[overviews], batch.regions[described], levels, None)
+        return _replaced(embeds, marks & tail, embeddings)
+
     def _describe_regions(
-        self, batch: RouterBatch, features: VisualFeatures, sampler: PointSampler | None
+        self, tiles: Tensor, masks: Tensor, levels: Sequence[Tensor], sampler: PointSampler | None
     ) -> Tensor:
-        """(R, D) embeddings of all regions, each on the last tile of its picture."""
+        """(R, D) embeddings of regions, each with the last tile of its picture and that tile's features."""
         if self.region_encoder is None:
             raise InputError("this router has no region encoder; ask without points, boxes and masks")
-        if batch.tiles is None or batch.regions is None:
-            raise InputError("regions need the tiles of their pictures")
-        overviews, first = [], 0
-        for counts, images in zip(batch.tile_counts, batch.region_images, strict=True):
-            overviews += [first + sum(counts[: image + 1]) - 1 for image in images]
-            first += sum(counts)
-        index = torch.tensor(overviews, device=batch.tiles.device)
-        embeddings: Tensor = self.region_encoder(
-            batch.tiles[index], batch.regions, [level[index] for level in features.levels], sampler=sampler
-        )
+        embeddings: Tensor = self.region_encoder(tiles, masks, levels, sampler=sampler)
         return embeddings
 
     def _check_pictures(self, batch: RouterBatch) -> None:
         """Every row holds as many visual tokens and regions as its pictures and masks need."""
-        ids, real = batch.input_ids, batch.attention_mask
-        rows = len(ids)
-        patches = ((ids == self.config.token_ids.image_patch) & real).sum(dim=1).tolist()
-        marks = ((ids == self.config.token_ids.region) & real).sum(dim=1).tolist()
+        rows = len(batch.input_ids)
+        patches = self._patches(batch).sum(dim=1).tolist()
+        marks = self._regions(batch).sum(dim=1).tolist()
         counts = batch.tile_counts or ((),) * rows
         images = batch.region_images or ((),) * rows
         if len(counts) != rows or len(images) != rows:
@@ -284,6 +323,16 @@ def _row_links(groups: Sequence[Sequence[LinkGroup]], hidden: Tensor) -> tuple[t
         )
         for row, found in enumerate(groups)
     )
+
+
+def _overviews(batch: RouterBatch) -> Tensor:
+    """(R,) index of the last tile of each region's picture, which shows all of it."""
+    found, first = [], 0
+    regions = batch.region_images or ((),) * len(batch)
+    for counts, images in zip(batch.tile_counts, regions, strict=True):
+        found += [first + sum(counts[: image + 1]) - 1 for image in images]
+        first += sum(counts)
+    return torch.tensor(found, dtype=torch.int64, device=batch.input_ids.device)
 
 
 def _replaced(embeds: Tensor, where: Tensor, values: Tensor) -> Tensor:

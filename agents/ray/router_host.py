@@ -18,9 +18,9 @@ import torch
 
 from superlink.agents.model_folder import load_writer
 from superlink.agents.ray.placement import RouterPlacement
-from superlink.agents.ray.stand_in import RouterService
 from superlink.agents.ray.transport import Parcel, Pixels, unpacked_requests
-from superlink.agents.status import Meter, WorkerStatus
+from superlink.agents.router_service import RouterService
+from superlink.agents.status import Meter, WorkerStatus, router_status
 from superlink.router.errors import SuperlinkError
 from superlink.router.messages import Message
 from superlink.router.requests import Event, GenerateOptions, LinkReady, Request
@@ -40,7 +40,6 @@ class RouterHost:
             prefix_bytes=placement.prefix_bytes,
         )
         self._meter = Meter()
-        self._open = 0  # streams that are being read
         if placement.warm_up:
             greeting = Request(
                 conversation=(Message(role="user", text="Hello."),), options=GenerateOptions(max_new_tokens=1)
@@ -67,18 +66,15 @@ class RouterHost:
         start = loop.time()
         feed = _Feed(loop)
         threading.Thread(target=self._write, args=(requests, feed), daemon=True).start()
-        self._open += 1
-        self._meter.batch(self._open)
         try:
             while events := await feed.take():
                 yield events
         finally:
-            self._open -= 1
             self._meter.done(loop.time() - start, len(requests))
             feed.abandoned = True
 
     async def status(self) -> WorkerStatus:
-        return self._meter.read("router", running=self._open)
+        return router_status(self._service.status(), self._meter)
 
     def _write(self, requests: Sequence[Request], feed: _Feed) -> None:
         try:

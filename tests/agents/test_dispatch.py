@@ -94,7 +94,7 @@ def words_of_inputs(call: Call) -> list[str]:
 
 def test_links_of_one_token_are_one_call_and_all_replies_are_one_submission() -> None:
     engine = RecordingEngine()
-    dispatcher = Dispatcher(engine, [Task(image=PICTURE), Task(image=PICTURE)])
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE), Task(image=PICTURE)], early=False)
     for row, token, phrase in [(0, DET, "cat"), (0, SEG, "dog"), (1, DET, "bird"), (0, DET, "fox")]:
         dispatcher.link(row, link(token, phrase))
     assert engine.submitted == []
@@ -112,7 +112,7 @@ def test_links_of_one_token_are_one_call_and_all_replies_are_one_submission() ->
 
 def test_a_decoder_that_does_not_gather_starts_while_the_reply_is_written() -> None:
     engine = RecordingEngine()
-    dispatcher = Dispatcher(engine, [Task(image=PICTURE)])
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE)], early=False)
     dispatcher.link(0, link(DET, "cat"))
     dispatcher.link(0, link(GEN, "a house"))
     assert [decoder for decoder, _ in engine.submitted] == ["painter"]
