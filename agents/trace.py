@@ -163,9 +163,12 @@ class _Traced:
 
     def submit(self, decoder: str, calls: Sequence[Call]) -> Future[list[Outcome]]:
         start = time.perf_counter()
+        # A future of its own: who waits for it finds the span recorded.
+        told: Future[list[Outcome]] = Future()
         future = self._engine.submit(decoder, calls)
-        future.add_done_callback(lambda done: self._done(decoder, done, start))
-        return future
+        told.add_done_callback(lambda told: future.cancel() if told.cancelled() else None)
+        future.add_done_callback(lambda done: self._done(decoder, done, start, told))
+        return told
 
     def status(self) -> SystemStatus:
         return self._engine.status()
@@ -173,9 +176,12 @@ class _Traced:
     def close(self) -> None:
         self._engine.close()
 
-    def _done(self, decoder: str, done: Future[list[Outcome]], start: float) -> None:
+    def _done(
+        self, decoder: str, done: Future[list[Outcome]], start: float, told: Future[list[Outcome]]
+    ) -> None:
         if done.cancelled():
             self._record.add(decoder, "cancelled", start)
+            told.cancel()
             return
         whole = time.perf_counter() - start
         for outcome in done.result():
@@ -185,3 +191,5 @@ class _Traced:
                     self._record.add(decoder, outcome.call_id, start, waited=waited, ran=outcome.seconds)
                 case Failure():
                     self._record.add(decoder, outcome.call_id, start, failed=outcome.kind)
+        if told.set_running_or_notify_cancel():
+            told.set_result(done.result())
