@@ -75,6 +75,7 @@ class DecoderWorker:
     ) -> None:
         self.decoder = decoder
         self.running_since: float | None = None  # on the clock of `time.monotonic`
+        self.last_batch = 0  # calls of the newest forward pass
         self._max_calls = max_calls
         self._max_waiting = max_waiting
         self._waiting: deque[_Submission] = deque()
@@ -97,11 +98,14 @@ class DecoderWorker:
         self._thread.submit(self._drain).add_done_callback(_report)
         return one.future
 
-    def status(self) -> WorkerStatus:
+    @property
+    def waiting(self) -> int:
+        """Calls that have not begun."""
         with self._lock:
-            waiting = sum(len(one.calls) for one in self._waiting)
-            running = self._running
-        return self._meter.read(self.decoder.config.name, waiting=waiting, running=running)
+            return sum(len(one.calls) for one in self._waiting)
+
+    def status(self) -> WorkerStatus:
+        return self._meter.read(self.decoder.config.name, waiting=self.waiting, running=self._running)
 
     def close(self) -> None:
         self._thread.shutdown(wait=True, cancel_futures=False)
@@ -128,6 +132,7 @@ class DecoderWorker:
             for start in range(0, len(calls), self._max_calls):
                 batch = calls[start : start + self._max_calls]
                 self._meter.batch(len(batch))
+                self.last_batch = len(batch)
                 self.running_since = time.monotonic()
                 outcomes += answer(self.decoder, batch)
         finally:

@@ -1,6 +1,6 @@
 """The actor around a decoder, whichever it is: loads it, keeps its queue and runs it in batches.
 
-Needs no Ray itself: the engine makes an actor of it.
+Ray only counts what it does; the engine makes an actor of it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from superlink.agents.decoder_folder import decoder_folder, load_decoder
+from superlink.agents.ray.metrics import ActorMetrics
 from superlink.agents.ray.placement import DecoderPlacement
 from superlink.agents.ray.transport import Parcel, Pixels, unpacked_calls
 from superlink.agents.status import WorkerStatus
@@ -50,6 +51,7 @@ class Host:
         if placement.warm_up:
             warm_up(decoder)
         self._name = config.name
+        self._metrics = ActorMetrics(config.name)
         self._worker = DecoderWorker(decoder, max_calls=placement.max_batch, max_waiting=placement.queue)
         watch(self._worker, placement.timeout)
 
@@ -63,7 +65,13 @@ class Host:
 
     async def answer(self, parcel: Parcel, *pictures: Pixels) -> list[Outcome]:
         """One outcome a call. Calls of all clients that wait together run together."""
-        return await asyncio.wrap_future(self._worker.submit(unpacked_calls(parcel, pictures)))
+        start = time.monotonic()
+        worker = self._worker
+        outcomes = await asyncio.wrap_future(worker.submit(unpacked_calls(parcel, pictures)))
+        seconds = time.monotonic() - start
+        self._metrics.done(seconds, count=len(outcomes), waiting=worker.waiting, batch=worker.last_batch)
+        self._metrics.failed(outcomes)
+        return outcomes
 
     async def status(self) -> WorkerStatus:
         return self._worker.status()

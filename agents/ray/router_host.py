@@ -1,6 +1,6 @@
 """The actor around the router: writes for many sessions at once and sends events as they come.
 
-Needs no Ray itself: the engine makes an actor of it.
+Ray only counts what it does; the engine makes an actor of it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from superlink.agents.model_folder import load_writer
+from superlink.agents.ray.metrics import ActorMetrics
 from superlink.agents.ray.placement import RouterPlacement
 from superlink.agents.ray.transport import Parcel, Pixels, unpacked_requests
 from superlink.agents.router_service import RouterService
@@ -40,6 +41,7 @@ class RouterHost:
             prefix_bytes=placement.prefix_bytes,
         )
         self._meter = Meter()
+        self._metrics = ActorMetrics("router")
         if placement.warm_up:
             greeting = Request(
                 conversation=(Message(role="user", text="Hello."),), options=GenerateOptions(max_new_tokens=1)
@@ -70,7 +72,9 @@ class RouterHost:
             while events := await feed.take():
                 yield events
         finally:
-            self._meter.done(loop.time() - start, len(requests))
+            seconds = loop.time() - start
+            self._meter.done(seconds, len(requests))
+            self._metrics.done(seconds, count=len(requests), waiting=self._service.status().waiting)
             feed.abandoned = True
 
     async def status(self) -> WorkerStatus:
