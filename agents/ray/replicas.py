@@ -227,6 +227,10 @@ class Replicas:
         with self._lock:
             if job in replica.sent:
                 replica.sent.remove(job)
+            if isinstance(error, RayActorError):
+                self._down(replica, error)
+            elif isinstance(error, ObjectLostError):
+                self._store.clear()
             if job.future.done():
                 pass
             elif outcomes is not None:
@@ -238,18 +242,17 @@ class Replicas:
                 self._fail(job, "cancelled", f"the call to {self.name!r} was cancelled")
             else:
                 self._try_again(replica, job)
-            if isinstance(error, RayActorError):
-                self._down(replica, error)
-            elif isinstance(error, ObjectLostError):
-                self._store.clear()
             self._pump(replica)
 
     def _try_again(self, replica: _Replica, job: _Job) -> None:
         if job.attempts >= ATTEMPTS:
             self._fail(job, "lost", f"the actor of {self.name!r} died on this call, {ATTEMPTS} times")
             return
-        others = [one for one in self._replicas if one.up and not one.gone and one is not replica]
-        target = min(others, key=lambda one: one.load) if others else replica
+        there = [one for one in self._replicas if not one.gone]
+        if not there:
+            self._fail(job, "lost", self._gone_error())
+            return
+        target = min([one for one in there if one.up] or there, key=lambda one: one.load)
         target.suspects.append(job)
         self._pump(target)
 
