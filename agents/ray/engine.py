@@ -143,10 +143,12 @@ class Deployment:
                     raise ModelError(f"the actor of {name!r} did not start: {_reason(error)}") from error
 
     def _end(self) -> None:
+        """Nothing is left to do the second time."""
+        actors, self._actors = self._actors, {}
         self._courier.close()
         self._store.clear()
-        for actors in self._actors.values():
-            for actor in actors:
+        for own in actors.values():
+            for actor in own:
                 ray.kill(actor)
         self._runtime.close()
 
