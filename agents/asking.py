@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from superlink.agents.dispatch import Dispatcher, Task
@@ -15,10 +16,11 @@ from superlink.agents.engine import Engine
 from superlink.agents.options import DecoderOptions
 from superlink.agents.pictures import SourcePicture
 from superlink.agents.regions import Region
+from superlink.agents.trace import traced
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Artifact, Origin
 from superlink.decoders.contract import Failure, Outcome, Result
-from superlink.router.errors import InputError
+from superlink.router.errors import InputError, LostError
 from superlink.router.links import Reply
 from superlink.router.messages import Conversation
 from superlink.router.requests import Event, Finished, GenerateOptions, LinkReady, Request, TextDelta
@@ -69,6 +71,7 @@ def answer(
 
     Raises:
         InputError: a question cannot be encoded; nothing was generated.
+        BusyError: too many wait for the router already; nothing was generated.
     """
     answering = answer_live(engine, questions, options, early=early)
     while True:
@@ -88,36 +91,46 @@ def answer_live(
         Every event of the router, after decoders have got what is theirs.
     """
     start = time.monotonic()
+    engine = traced(engine)
     tasks = [_task(question, options, start) for question in questions]
     dispatcher = Dispatcher(engine, tasks, early=early)
     limit = _common_deadline(tasks)
     written = [_Written() for _ in questions]
     patience = None if limit is None else max(limit - time.monotonic(), 0.0)
-    stream = engine.stream(
-        [Request(conversation=one.conversation, options=options, deadline=patience) for one in questions]
+    requests = [
+        Request(conversation=one.conversation, options=options, deadline=patience) for one in questions
+    ]
+    error = Failure(
+        call_id="router", error="the router did not finish its reply within the deadline", kind="timeout"
     )
     try:
-        for event in stream:
-            match event:
-                case TextDelta():
-                    written[event.row].text.append(event.text)
-                    dispatcher.text(event.row, event.text)
-                case LinkReady():
-                    dispatcher.link(event.row, event.link)
-                case Finished():
-                    written[event.row].reply = event.reply
-                    dispatcher.written(event.row)
-            yield event
-            if limit is not None and time.monotonic() > limit:
-                break
+        with closing(engine.stream(requests)) as events:
+            try:
+                for event in events:
+                    match event:
+                        case TextDelta():
+                            written[event.row].text.append(event.text)
+                            dispatcher.text(event.row, event.text)
+                        case LinkReady():
+                            dispatcher.link(event.row, event.link)
+                        case Finished():
+                            written[event.row].reply = event.reply
+                            dispatcher.written(event.row)
+                    yield event
+                    if limit is not None and time.monotonic() > limit:
+                        break
+            except LostError as lost:
+                # What it has written so far stays, and so does what decoders make of it.
+                error = Failure(call_id="router", error=str(lost), kind="lost")
+        dispatcher.finish()
+        seconds = time.monotonic() - start
+        return [
+            _turn(question, written[row], dispatcher.outcomes(row), seconds, error)
+            for row, question in enumerate(questions)
+        ]
     finally:
-        stream.close()
-    dispatcher.finish()
-    seconds = time.monotonic() - start
-    return [
-        _turn(question, written[row], dispatcher.outcomes(row), seconds)
-        for row, question in enumerate(questions)
-    ]
+        # What is still on its way is for nobody: the deadline is over, or the caller has left.
+        dispatcher.cancel()
 
 
 def failed(picture: SourcePicture | None, error: str) -> Turn:
@@ -146,14 +159,19 @@ def _common_deadline(tasks: Sequence[Task]) -> float | None:
     return max(given) if len(given) == len(deadlines) else None
 
 
-def _turn(question: Question, written: _Written, outcomes: Sequence[Outcome], router_seconds: float) -> Turn:
+def _turn(
+    question: Question,
+    written: _Written,
+    outcomes: Sequence[Outcome],
+    router_seconds: float,
+    unfinished: Failure,
+) -> Turn:
     counts = dict(question.taken)
     timings = {"router": router_seconds}
     artifacts: list[Artifact] = []
     failures: list[Failure] = []
     if written.reply is None:
-        error = "the router did not finish its reply within the deadline"
-        failures.append(Failure(call_id="router", error=error, kind="timeout"))
+        failures.append(unfinished)
     for outcome in outcomes:
         if not isinstance(outcome, Result):
             failures.append(outcome)

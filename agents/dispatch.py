@@ -135,6 +135,13 @@ class Dispatcher:
         state = self._rows[row]
         return [_wait(group, state.task.deadline) for group in state.groups]
 
+    def cancel(self) -> None:
+        """Give up what has not been answered yet."""
+        for row in self._rows:
+            for group in row.groups:
+                if group.future is not None:
+                    group.future.cancel()
+
     def _finish(self, rows: Sequence[_Row]) -> None:
         waiting: dict[str, list[tuple[Task, _Group]]] = {}
         for state in rows:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Protocol
 
+from superlink.agents.status import SystemStatus
 from superlink.decoders.contract import Call, DecoderConfig, Outcome
 from superlink.router.requests import Event, Request
 
@@ -24,12 +26,26 @@ class Engine(Protocol):
     def stream(self, requests: Sequence[Request]) -> Generator[Event, None, None]:
         """One batched generation; `Event.row` is the index of the request. Closing it stops it.
 
+        It may end without `Finished` for a request whose deadline is over.
+
         Raises:
             InputError: a conversation cannot be used; nothing was generated.
+            BusyError: too many requests wait already; nothing was generated.
+            LostError: what writes is gone; what came before stays good.
         """
 
     def submit(self, decoder: str, calls: Sequence[Call]) -> Future[list[Outcome]]:
         """One outcome a call, in order. A failing call is a `Failure`, never an exception."""
 
+    def status(self) -> SystemStatus:
+        """Queues, batches and times right now."""
+
     def close(self) -> None:
         """Finish what runs, give everything back; the engine cannot be used afterwards."""
+
+
+class Startable(Protocol):
+    """Where a model is to run, before it is known which: `load` takes it as `engine`."""
+
+    def start(self, folder: Path, *, decoders: Sequence[type[DecoderConfig]] = ()) -> Engine:
+        """Run the model in `folder`; arguments and errors as for `load`."""

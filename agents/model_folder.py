@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from superlink.agents.decoder_folder import decoder_folder, load_decoder
 from superlink.agents.embedded import SYSTEM_FILE, model_folder
 from superlink.decoders.contract import Decoder, DecoderConfig, Route
 from superlink.decoders.diffusion import InstructPix2PixConfig, StableDiffusionConfig
@@ -30,14 +31,12 @@ from superlink.router.checkpoint import (
     Precision,
     load_json,
     load_router,
-    load_weights,
     save_json,
     save_router,
     save_weights,
 )
 from superlink.router.config import RouterConfig
 from superlink.router.errors import ModelError
-from superlink.router.keymap import load_strictly
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
 from superlink.router.tokens import SPECIAL_TOKENS
@@ -63,11 +62,7 @@ class Model:
     decoders: tuple[Decoder[Any, Any], ...]
 
     def __post_init__(self) -> None:
-        names = [decoder.config.name for decoder in self.decoders]
-        if len(set(names)) != len(names):
-            raise ModelError(f"every decoder needs a name of its own, got {names}")
-        _check_words(self.router, self.tokenizer)
-        _check_routes(self.router, [decoder.config for decoder in self.decoders])
+        check_outline(self.router.config, self.tokenizer, [decoder.config for decoder in self.decoders])
 
 
 def save_model(folder: str | Path, model: Model, *, dtype: Precision = "fp32") -> None:
@@ -89,7 +84,7 @@ def save_model(folder: str | Path, model: Model, *, dtype: Precision = "fp32") -
             raise ModelError(
                 f"a decoder called {config.name!r} cannot be a folder; use letters, digits and _"
             )
-        place = folder / "decoders" / config.name
+        place = decoder_folder(folder, config.name)
         save_json(place / CONFIG_FILE, {"type": type(config).__name__, "config": config.to_json()})
         save_weights(place, WEIGHTS_NAME, decoder.state_dict(), dtype=dtype)
     names = [decoder.config.name for decoder in model.decoders]
@@ -114,16 +109,31 @@ def load_model(
     """
     folder = model_folder(folder)
     head = _head(folder)
-    router = load_router(folder / "router", device=device)
+    router, tokenizer = load_writer(folder, device=device)
+    known = (*decoders, *DECODERS)
     return Model(
-        name=str(head.get("name") or folder.name),
+        name=model_name(folder),
         router=router,
-        tokenizer=RouterTokenizer.load(folder / "tokenizer", extra_tokens=_extra_tokens(router.config)),
+        tokenizer=tokenizer,
         decoders=tuple(
-            _load_decoder(folder / "decoders" / name, (*decoders, *DECODERS), router.config.width).to(device)
-            for name in head["decoders"]
+            load_decoder(place, _decoder_config(place, known), router.config.width, device=device)
+            for place in (decoder_folder(folder, name) for name in head["decoders"])
         ),
     )
+
+
+def load_writer(folder: str | Path, *, device: torch.device | str = "cpu") -> tuple[Router, RouterTokenizer]:
+    """The router of a model folder and its words, without the decoders; errors as for `load_model`."""
+    folder = model_folder(folder)
+    router = load_router(folder / "router", device=device)
+    extra = _extra_tokens(router.config)
+    return router, RouterTokenizer.load(folder / "tokenizer", extra_tokens=extra)
+
+
+def model_name(folder: str | Path) -> str:
+    """What a model calls itself, else the name of its folder."""
+    folder = model_folder(folder)
+    return str(_head(folder).get("name") or folder.name)
 
 
 def read_outline(
@@ -133,7 +143,7 @@ def read_outline(
     folder = model_folder(folder)
     router = RouterConfig.from_json(load_json(folder / "router" / CONFIG_FILE))
     tokenizer = RouterTokenizer.load(folder / "tokenizer", extra_tokens=_extra_tokens(router))
-    places = [folder / "decoders" / name for name in _head(folder)["decoders"]]
+    places = [decoder_folder(folder, name) for name in _head(folder)["decoders"]]
     return router, tokenizer, tuple(_decoder_config(place, (*decoders, *DECODERS)) for place in places)
 
 
@@ -146,12 +156,6 @@ def _head(folder: Path) -> dict[str, Any]:
             f"got format {head.get('format')!r} and {names!r}"
         )
     return head
-
-
-def _load_decoder(folder: Path, known: Sequence[type[DecoderConfig]], width: int) -> Decoder[Any, Any]:
-    decoder = _decoder_config(folder, known).build(width)
-    load_strictly(decoder, load_weights(folder, WEIGHTS_NAME), f"the decoder in {str(folder)!r}")
-    return decoder.eval()
 
 
 def _decoder_config(folder: Path, known: Sequence[type[DecoderConfig]]) -> DecoderConfig:
@@ -175,8 +179,23 @@ def _extra_tokens(router: RouterConfig) -> list[str]:
     return sorted((text for text in special if text not in SPECIAL_TOKENS), key=lambda text: special[text])
 
 
-def _check_words(router: Router, tokenizer: RouterTokenizer) -> None:
-    ids, vocabulary = router.config.token_ids.special, router.config.llm_config().vocab_size
+def check_outline(
+    router: RouterConfig, tokenizer: RouterTokenizer, decoders: Sequence[DecoderConfig]
+) -> None:
+    """Refuse parts that do not fit together.
+
+    Raises:
+        ModelError: words, routing tokens or routes contradict each other.
+    """
+    names = [config.name for config in decoders]
+    if len(set(names)) != len(names):
+        raise ModelError(f"every decoder needs a name of its own, got {names}")
+    _check_words(router, tokenizer)
+    _check_routes(router, decoders)
+
+
+def _check_words(router: RouterConfig, tokenizer: RouterTokenizer) -> None:
+    ids, vocabulary = router.token_ids.special, router.llm_config().vocab_size
     if tokenizer.size > vocabulary:
         raise ModelError(f"the tokenizer has {tokenizer.size} ids, the router's vocabulary {vocabulary}")
     for text, index in ids.items():
@@ -188,8 +207,8 @@ def _check_words(router: Router, tokenizer: RouterTokenizer) -> None:
             )
 
 
-def _check_routes(router: Router, configs: Sequence[DecoderConfig]) -> None:
-    written = {token.text: token for token in router.config.tokens}
+def _check_routes(router: RouterConfig, configs: Sequence[DecoderConfig]) -> None:
+    written = {token.text: token for token in router.tokens}
     routes = [(config, route) for config in configs for route in config.routes]
     owners: dict[str, DecoderConfig] = {}
     for config, route in routes:

@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from superlink.agents.asking import Question, answer, answer_all, failed
 from superlink.agents.embedded import model_folder
-from superlink.agents.engine import Engine
+from superlink.agents.engine import Engine, Startable
 from superlink.agents.options import DecoderOptions, checked_options
 from superlink.agents.pictures import PictureLike, SourcePicture, read_picture
 from superlink.agents.questions import (
@@ -25,6 +25,7 @@ from superlink.agents.questions import (
 from superlink.agents.regions import region_input, region_names
 from superlink.agents.session import Session
 from superlink.agents.session_store import SessionStore
+from superlink.agents.status import SystemStatus
 from superlink.agents.turn import Turn
 from superlink.decoders.contract import DecoderConfig
 from superlink.router.errors import InputError
@@ -250,6 +251,10 @@ class System:
 
         return SystemChatModel.of(self, **settings)
 
+    def status(self) -> SystemStatus:
+        """Queue lengths, batch sizes and times of the router and every decoder, right now."""
+        return self.engine.status()
+
     def close(self) -> None:
         """Give back what the engine holds; the system cannot be used afterwards."""
         self.engine.close()
@@ -281,7 +286,7 @@ def _paired(text: str | Texts, image: PictureLike | Images | None) -> list[tuple
 def load(
     model: str | os.PathLike[str] = "tiny",
     *,
-    engine: str = "local",
+    engine: str | Startable = "local",
     decoders: Sequence[type[DecoderConfig]] = (),
     device: str = "cpu",
     threads: int | None = None,
@@ -290,17 +295,27 @@ def load(
 
     Args:
         model: the name of an embedded model, or a model folder.
-        engine: where it runs; "local" = in this process.
+        engine: where it runs; "local" = in this process, "ray" = actors on the Ray cluster that this
+            process is connected to, or on a runtime of this machine; `RayEngine` says more.
         decoders: configuration classes of decoders that are not part of this package.
-        device: where the local engine keeps the weights.
+        device: where the local engine keeps the weights; elsewhere the placement says it.
         threads: that torch uses in this process; None leaves them as they are.
 
     Raises:
         ModelError: no such model, or a folder that does not fit together.
         InputError: no such engine.
     """
-    if engine != "local":
-        raise InputError(f"no engine {engine!r}; use 'local'")
+    if engine not in ("local", "ray") and isinstance(engine, str):
+        raise InputError(f"no engine {engine!r}; use 'local', 'ray' or a RayEngine")
+    folder = model_folder(model)
+    if engine == "ray":
+        from superlink.agents.ray.engine import RayEngine
+
+        engine = RayEngine()
+    if not isinstance(engine, str):
+        from superlink.agents.model_folder import model_name
+
+        return System(engine.start(folder, decoders=decoders), name=model_name(folder))
     import torch
 
     from superlink.agents.local import LocalEngine
@@ -308,5 +323,5 @@ def load(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    loaded = load_model(model_folder(model), decoders=decoders, device=device)
+    loaded = load_model(folder, decoders=decoders, device=device)
     return System(LocalEngine(loaded), name=loaded.name)

@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,9 @@ from torch import Tensor
 from superlink.router.config import RouterConfig
 from superlink.router.errors import ModelError
 from superlink.router.keymap import load_strictly
-from superlink.router.model import Router
+
+if TYPE_CHECKING:
+    from superlink.router.model import Router
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -51,6 +53,8 @@ def load_router(folder: Path | str, *, device: torch.device | str = "cpu") -> Ro
     Raises:
         ModelError: a file is missing or unreadable, or weights and configuration do not match.
     """
+    from superlink.router.model import Router  # brings transformers, which other weights do not need
+
     folder = Path(folder)
     router = Router(RouterConfig.from_json(load_json(folder / CONFIG_FILE)))
     load_strictly(router, load_weights(folder, WEIGHTS_NAME), f"the router in {str(folder)!r}")

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from superlink.router.errors import ModelError
-from superlink.router.model import Router
+
+if TYPE_CHECKING:
+    from superlink.router.model import Router
 
 # (ours, published); "*" stands for one dotted part
 _PREFIXES: tuple[tuple[str, str], ...] = (

@@ -15,11 +15,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from superlink.agents.ray.engine import RayEngine
+    from superlink.agents.ray.placement import DecoderPlacement, Placement, RouterPlacement
     from superlink.agents.session import Session
     from superlink.agents.session_store import SessionStore
     from superlink.agents.system import System, load
     from superlink.agents.tools.budget import Budget, BudgetError
     from superlink.agents.tools.toolbox import Toolbox
+    from superlink.agents.trace import Trace, trace
     from superlink.agents.turn import Turn
     from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Origin, Picture, Text
     from superlink.decoders.contract import Failure
@@ -51,6 +54,7 @@ __all__ = [
     "BudgetError",
     "DataError",
     "DecoderError",
+    "DecoderPlacement",
     "DiskCache",
     "Failure",
     "Image",
@@ -63,11 +67,14 @@ __all__ = [
     "ModelError",
     "Origin",
     "Picture",
+    "Placement",
     "Plan",
     "PlanError",
     "PlannerAgent",
     "Point",
     "Prompt",
+    "RayEngine",
+    "RouterPlacement",
     "Scribble",
     "Session",
     "SessionStore",
@@ -76,6 +83,7 @@ __all__ = [
     "System",
     "Text",
     "Toolbox",
+    "Trace",
     "Turn",
     "Workflow",
     "WorkflowError",
@@ -83,14 +91,18 @@ __all__ = [
     "draw_marks",
     "load",
     "steps",
+    "trace",
 ]
 
 _HOMES = {
+    "superlink.agents.ray.engine": ("RayEngine",),
+    "superlink.agents.ray.placement": ("DecoderPlacement", "Placement", "RouterPlacement"),
     "superlink.agents.session": ("Session",),
     "superlink.agents.session_store": ("SessionStore",),
     "superlink.agents.system": ("System", "load"),
     "superlink.agents.tools.budget": ("Budget", "BudgetError"),
     "superlink.agents.tools.toolbox": ("Toolbox",),
+    "superlink.agents.trace": ("Trace", "trace"),
     "superlink.agents.turn": ("Turn",),
     "superlink.decoders.artifacts": ("Artifact", "Boxes", "Keypoints", "Masks", "Origin", "Picture", "Text"),
     "superlink.decoders.contract": ("Failure",),

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from superlink.router.errors import InputError
 from superlink.router.messages import Prompt
 
 if TYPE_CHECKING:
+    from superlink.agents.engine import Startable
     from superlink.agents.system import System
     from superlink.agents.turn import Turn
 
@@ -36,7 +37,7 @@ class Question:
     images: tuple[str, ...]  # paths; none for a question about no picture
     instruction: str
     model: str = "tiny"
-    engine: str = "local"
+    engine: str | Startable = "local"
     prompts: tuple[Prompt, ...] = ()
     threshold: float | None = None
     options: Mapping[str, object] = field(default_factory=dict)  # of every decoder that has them
@@ -57,22 +58,28 @@ def run(question: Question, *, json: bool, out: Path | None) -> int:
         raise InputError("the instruction is empty; say what to do, for example 'Find every star.'")
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"--out {str(out)!r} is a file; name a folder")
+    with ExitStack() as opened:
+        return _answer(question, json=json, out=out, opened=opened)
+
+
+def _answer(question: Question, *, json: bool, out: Path | None, opened: ExitStack) -> int:
     show = print_json if json else print_text
     if not question.images:
-        turn = _ask_about_nothing(question)
+        system = opened.enter_context(open_system(question.model, question.engine))
+        (turn,) = _ask(system, question, (), quiet=False)
         saved = {} if out is None or turn.error else turn.save(out)
         show("", turn, saved)
         return int(bool(turn.error or turn.failures))
     stems = [] if out is None else _stems(question.images, out)
     many = len(question.images) > BATCH
-    system: System | None = None
+    current: System | None = None
     done = failures = 0
     with progress(len(question.images)) as advance:
         for batch in _batches(question.images):
             good = [picture for _, picture in batch if isinstance(picture, SourcePicture)]
-            if good and system is None:
-                system = open_system(question.model, question.engine, quiet=many)
-            turns = iter(_ask(system, question, good, quiet=many) if system is not None and good else ())
+            if good and current is None:
+                current = opened.enter_context(open_system(question.model, question.engine, quiet=many))
+            turns = iter(_ask(current, question, good, quiet=many) if current is not None and good else ())
             for name, picture in batch:
                 if isinstance(picture, InputError):
                     show(name, str(picture), {})
@@ -87,7 +94,7 @@ def run(question: Question, *, json: bool, out: Path | None) -> int:
     return failures
 
 
-def open_system(model: str, engine: str, *, quiet: bool = False) -> System:
+def open_system(model: str, engine: str | Startable, *, quiet: bool = False) -> System:
     """Load a model; says so on a terminal, since it takes seconds."""
     folder = model_folder(model)
     with waiting(f"loading {model}", quiet=quiet), collecting_later():
@@ -210,12 +217,6 @@ def _read(name: str) -> SourcePicture | InputError:
         return read_picture(name)
     except InputError as error:
         return error
-
-
-def _ask_about_nothing(question: Question) -> Turn:
-    system = open_system(question.model, question.engine)
-    (turn,) = _ask(system, question, (), quiet=False)
-    return turn
 
 
 def _ask(system: System, question: Question, pictures: Sequence[SourcePicture], *, quiet: bool) -> list[Turn]:

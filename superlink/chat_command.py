@@ -19,6 +19,7 @@ from superlink.router.messages import Box, Point, Prompt
 from superlink.router.prompts import prompt_mask
 
 if TYPE_CHECKING:
+    from superlink.agents.engine import Startable
     from superlink.agents.session import Session
     from superlink.agents.turn import Turn
     from superlink.decoders.artifacts import Artifact
@@ -156,7 +157,7 @@ def run(
     *,
     image: str | None,
     model: str,
-    engine: str,
+    engine: str | Startable,
     json: bool,
     out: Path,
     resume: Path | None,

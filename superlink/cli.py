@@ -18,6 +18,7 @@ import typer
 import superlink
 
 if TYPE_CHECKING:
+    from superlink.agents.engine import Startable
     from superlink.router.messages import Box, Point
 
 app = typer.Typer(
@@ -106,7 +107,13 @@ def decoder_options(
 Model = Annotated[
     str, typer.Option("--model", "-m", help="An embedded model, or a model folder.", show_default=True)
 ]
-EngineName = Annotated[Literal["local"], typer.Option("--engine", help="Where the models run.")]
+EngineName = Annotated[
+    Literal["local", "ray"], typer.Option("--engine", help="Where the models run: here, or on Ray.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="Of the Ray cluster; without it a runtime is started on this machine."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line for every answer.")]
 Threshold = Annotated[
     float | None,
@@ -139,6 +146,23 @@ Out = Annotated[
 ]
 
 
+def chosen_engine(engine: str, address: str | None) -> str | Startable:
+    """What `load` takes as engine.
+
+    Raises:
+        InputError: an address for an engine that has none.
+    """
+    if address is None:
+        return engine
+    from superlink.router.errors import InputError
+
+    if engine != "ray":
+        raise InputError(f"--address is that of a Ray cluster; --engine {engine} has none")
+    from superlink.agents.ray.engine import RayEngine
+
+    return RayEngine(address=address)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"superlink {superlink.__version__}")
@@ -162,6 +186,7 @@ def ask(
     ],
     model: Model = "tiny",
     engine: EngineName = "local",
+    address: Address = None,
     json: Json = False,
     out: Out = None,
     point: Annotated[
@@ -208,7 +233,7 @@ def ask(
             images=tuple(images),
             instruction=instruction,
             model=model,
-            engine=engine,
+            engine=chosen_engine(engine, address),
             prompts=(*points, *boxes),
             threshold=threshold,
             options=options,
@@ -225,6 +250,7 @@ def chat(
     image: Annotated[str | None, typer.Argument(help="A picture to start with.")] = None,
     model: Model = "tiny",
     engine: EngineName = "local",
+    address: Address = None,
     json: Json = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder that /save writes to.")] = Path("out"),
     resume: Annotated[
@@ -259,7 +285,7 @@ def chat(
         failures = run(
             image=image,
             model=model,
-            engine=engine,
+            engine=chosen_engine(engine, address),
             json=json,
             out=out,
             resume=resume,

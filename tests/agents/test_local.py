@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from superlink.agents.local import DecoderWorker, LocalEngine, answer
+from superlink.agents.local import LocalEngine
 from superlink.agents.model_folder import Model
+from superlink.agents.worker import DecoderWorker, answer
 from superlink.decoders.artifacts import Boxes, equal
 from superlink.decoders.contract import Call, Failure, Result
 from superlink.router.errors import InputError, ModelError

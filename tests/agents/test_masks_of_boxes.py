@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from superlink.agents.local import answer
 from superlink.agents.model_folder import Model, load_model, save_model
+from superlink.agents.worker import answer
 from superlink.decoders.artifacts import Boxes, Masks, equal
 from superlink.decoders.contract import Call, Result
 from superlink.decoders.grounding_dino.config import perception_routes

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from superlink.agents.local import answer
+from superlink.agents.worker import answer
 from superlink.decoders.artifacts import Artifact, Boxes, Picture
 from superlink.decoders.contract import Call, Failure, Result, Route
 from superlink.decoders.diffusion.config import DiffusionConfig, InstructPix2PixConfig, StableDiffusionConfig

@@ -1,0 +1,163 @@
+"""What crosses between processes: calls and requests by value, each picture once, by reference.
+
+A picture of 12 MB that three decoders look at is put into the object store once; every node
+fetches it at most once, and actors there read the same memory, which nobody can write to.
+Links go by value and own what they hold. Nothing with an autograd graph crosses.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superlink.agents.pictures import picture_id
+from superlink.decoders.artifacts import Artifact
+from superlink.decoders.contract import Call, Outcome, Result
+from superlink.router.errors import LinkError
+from superlink.router.links import SuperLink
+from superlink.router.requests import Request
+
+Pixels = NDArray[np.uint8]
+STORE_BYTES = 512 * 2**20
+
+
+class PictureStore:
+    """Pictures of this process in the object store; those that were used least recently are let go."""
+
+    def __init__(self, put: Callable[[Pixels], Any], *, limit: int = STORE_BYTES) -> None:
+        self._put = put
+        self._limit = limit
+        self._refs: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self.puts = 0  # pictures that were put so far
+
+    def ref(self, picture: Pixels, known_id: str = "") -> tuple[str, Any]:
+        """The id of a picture and its reference; `known_id` saves computing the hash."""
+        name = known_id or picture_id(picture)
+        with self._lock:
+            if name in self._refs:
+                self._refs.move_to_end(name)
+            else:
+                self._refs[name] = self._put(np.ascontiguousarray(picture)), picture.nbytes
+                self._bytes += picture.nbytes
+                self.puts += 1
+                while self._bytes > self._limit and len(self._refs) > 1:
+                    _, (_, size) = self._refs.popitem(last=False)
+                    self._bytes -= size
+            return name, self._refs[name][0]
+
+    def clear(self) -> None:
+        """Let go of all: also what a lost node took along is put again when it is next asked for."""
+        with self._lock:
+            self._refs.clear()
+            self._bytes = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Parcel:
+    """Calls or requests without their pictures, which travel beside it."""
+
+    content: tuple[Any, ...]
+    places: tuple[tuple[int, ...], ...]  # of the pictures of each, in reading order, among all that travel
+
+
+def packed_calls(calls: Sequence[Call], store: PictureStore) -> tuple[Parcel, list[Any]]:
+    """Calls without pictures, and references to these.
+
+    Raises:
+        LinkError: a link has an autograd graph.
+    """
+    bag = _Bag(store)
+    places = tuple(() if one.image is None else (bag.place(one.image, one.image_id),) for one in calls)
+    content = tuple(replace(one, image=None, links=tuple(map(_own, one.links))) for one in calls)
+    return Parcel(content=content, places=places), bag.refs
+
+
+def unpacked_calls(parcel: Parcel, pictures: Sequence[Pixels]) -> list[Call]:
+    """What `packed_calls` packed; its pictures cannot be written to."""
+    return [
+        replace(call, image=pictures[places[0]]) if places else call
+        for call, places in zip(parcel.content, parcel.places, strict=True)
+    ]
+
+
+def packed_requests(requests: Sequence[Request], store: PictureStore) -> tuple[Parcel, list[Any]]:
+    """Requests without pictures, and references to these."""
+    bag = _Bag(store)
+    content, places = [], []
+    for request in requests:
+        messages = tuple(replace(message, images=()) for message in request.conversation)
+        content.append(replace(request, conversation=messages))
+        counts = [len(message.images) for message in request.conversation]
+        own = [bag.place(image) for message in request.conversation for image in message.images]
+        places.append((*counts, *own))
+    return Parcel(content=tuple(content), places=tuple(places)), bag.refs
+
+
+def unpacked_requests(parcel: Parcel, pictures: Sequence[Pixels]) -> list[Request]:
+    """What `packed_requests` packed."""
+    requests = []
+    for request, places in zip(parcel.content, parcel.places, strict=True):
+        counts, own = places[: len(request.conversation)], iter(places[len(request.conversation) :])
+        messages = tuple(
+            replace(message, images=tuple(pictures[next(own)] for _ in range(count)))
+            for message, count in zip(request.conversation, counts, strict=True)
+        )
+        requests.append(replace(request, conversation=messages))
+    return requests
+
+
+def owned(outcome: Outcome) -> Outcome:
+    """An outcome whose arrays are this process's own.
+
+    Arrays that come through the store are views of it: read-only, and as long as one of them lives,
+    in a session for example, the store keeps its room.
+    """
+    if not isinstance(outcome, Result):
+        return outcome
+    artifact: Artifact = outcome.artifact
+    views: dict[str, Any] = {
+        one.name: value.copy()
+        for one in fields(artifact)
+        if isinstance(value := getattr(artifact, one.name), np.ndarray)
+    }
+    return replace(outcome, artifact=replace(artifact, **views)) if views else outcome
+
+
+class _Bag:
+    """References of one parcel, each once."""
+
+    def __init__(self, store: PictureStore) -> None:
+        self._store = store
+        self._places: dict[str, int] = {}
+        self.refs: list[Any] = []
+
+    def place(self, picture: Pixels, known_id: str = "") -> int:
+        name, ref = self._store.ref(picture, known_id)
+        if name not in self._places:
+            self._places[name] = len(self.refs)
+            self.refs.append(ref)
+        return self._places[name]
+
+
+def _own(link: SuperLink) -> SuperLink:
+    """A link that holds its own embeddings and nothing else.
+
+    Raises:
+        LinkError: it has an autograd graph.
+    """
+    embeddings = link.embeddings
+    if embeddings.requires_grad:
+        raise LinkError(
+            f"the link for {link.phrase!r} has an autograd graph, which cannot leave its process; "
+            f"send link.detached(), or train with superlink train"
+        )
+    alone = embeddings.untyped_storage().nbytes() == embeddings.nbytes
+    return link if alone and embeddings.device.type == "cpu" else link.detached()

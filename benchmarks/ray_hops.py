@@ -1,0 +1,214 @@
+"""What Ray costs and brings: hops, batches over sessions, pictures, replicas. Prints one JSON object.
+
+    python benchmarks/ray_hops.py [--calls 200] [--seconds 5] [--sessions 32]
+
+Decoders are fakes that sleep: `t = 20 ms + 1 ms × n` for n calls, or not at all. Ratios come from one run;
+absolute times depend on what else the machine does (`load`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # workers import the fakes from `tests`
+
+import numpy as np
+import ray
+import torch
+
+from benchmarks.report import surroundings
+from superlink.agents.model_folder import Model, save_model
+from superlink.agents.ray.engine import Deployment, RayEngine
+from superlink.agents.ray.placement import DecoderPlacement, Placement
+from superlink.agents.ray.transport import packed_calls
+from superlink.agents.status import quantile
+from superlink.decoders.artifacts import Text
+from superlink.decoders.contract import Call, Failure, Route
+from superlink.router.links import SuperLink
+from superlink.router.model import Router
+from superlink.router.tokens import RoutingToken
+from tests.agents.ray.fakes import SleeperConfig
+from tests.agents.tiny_model import router_config, tokenizer
+
+FIXED, EACH = 0.020, 0.001
+
+
+def token(text: str, name: str) -> RoutingToken:
+    return RoutingToken(text=text, decoder=name, table=name)
+
+
+NONE, ONE, MANY = token("[DET]", "noop"), token("[GRD]", "single"), token("[SEG]", "batched")
+
+
+def model_folder(folder: Path) -> Path:
+    """A tiny router; decoders that do nothing, that take one call at a time, and that take many."""
+    torch.manual_seed(0)
+    tokens = (NONE, ONE, MANY)
+    router = Router(replace(router_config(tokenizer()), tokens=tokens)).eval()
+    configs = [
+        SleeperConfig(name=one.decoder, routes=(Route(token=one, returns=Text),), fixed=fixed, each=each)
+        for one, fixed, each in ((NONE, 0.0, 0.0), (ONE, FIXED, EACH), (MANY, FIXED, EACH))
+    ]
+    decoders = tuple(config.build(router.config.width).eval() for config in configs)
+    save_model(folder, Model(name="bench", router=router, tokenizer=tokenizer(), decoders=decoders))
+    return folder
+
+
+def a_call(kind: RoutingToken, number: int = 0, *, image: Any = None, width: int = 32) -> Call:
+    link = SuperLink(token=kind, embeddings=torch.randn(kind.num_links, width), phrase="thing", position=0)
+    return Call(id=f"{kind.decoder}.{number}", links=(link,), image=image)
+
+
+def times(run: Callable[[], object], repeats: int) -> list[float]:
+    """Seconds of every run, in order of length; a tenth as many go before and are not counted."""
+    for _ in range(max(repeats // 10, 1)):
+        run()
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        found.append(time.perf_counter() - start)
+    return sorted(found)
+
+
+def milliseconds(seconds: list[float]) -> dict[str, float]:
+    return {
+        "p50_ms": round(quantile(seconds, 0.5) * 1e3, 3),
+        "p95_ms": round(quantile(seconds, 0.95) * 1e3, 3),
+    }
+
+
+def hops(engine: Deployment, calls: int) -> dict[str, Any]:
+    """The engine's way to a decoder that does nothing, against the bare call of the same actor method."""
+    (actor,) = engine._actors["noop"]
+    call = a_call(NONE)
+    parcel, _ = packed_calls([call], engine._store)
+    rounds: list[tuple[list[float], list[float]]] = []
+    for _ in range(5):  # in turns, so that other load falls on both alike
+        bare = times(lambda: ray.get(actor.answer.remote(parcel)), calls // 5)
+        rounds.append((bare, times(lambda: engine.submit("noop", [call]).result(60), calls // 5)))
+    bare, ours = (sorted(seconds for one in rounds for seconds in one[side]) for side in (0, 1))
+    overheads = [quantile(mine, 0.5) - quantile(base, 0.5) for base, mine in rounds]
+    return {
+        "bare": milliseconds(bare),
+        "engine": milliseconds(ours),
+        "overhead_ms": round(statistics.median(overheads) * 1e3, 3),
+    }
+
+
+def sessions(engine: Deployment, name: str, kind: RoutingToken, count: int, seconds: float) -> dict[str, Any]:
+    """`count` callers that each send the next call when the last one is answered."""
+    over = threading.Event()
+
+    def keep_asking(number: int) -> list[float]:
+        own = []
+        while not over.is_set():
+            start = time.perf_counter()
+            (outcome,) = engine.submit(name, [a_call(kind, number)]).result(120)
+            if isinstance(outcome, Failure):
+                raise RuntimeError(outcome.error)
+            own.append(time.perf_counter() - start)
+        return own
+
+    with ThreadPoolExecutor(count) as threads:
+        asked = [threads.submit(keep_asking, number) for number in range(count)]
+        start = time.perf_counter()
+        time.sleep(seconds)
+        over.set()
+        found = sorted(value for one in asked for value in one.result())
+        whole = time.perf_counter() - start
+    return {"sessions": count, "calls_per_s": round(len(found) / whole, 1), **milliseconds(found)}
+
+
+def batching(engine: Deployment, count: int, seconds: float) -> dict[str, Any]:
+    alone = sessions(engine, "batched", MANY, 1, seconds)
+    together = sessions(engine, "batched", MANY, count, seconds)
+    unbatched = sessions(engine, "single", ONE, count, seconds)
+    return {
+        "one_session": alone,
+        "batched": together,
+        "unbatched": unbatched,
+        "speedup": round(together["calls_per_s"] / unbatched["calls_per_s"], 2),
+    }
+
+
+def payloads(engine: Deployment, calls: int) -> list[dict[str, Any]]:
+    """Links of growing size, and one picture of 12 MB that three decoders look at."""
+    found: list[dict[str, Any]] = []
+    for width in (32, 2048, 32768):
+        call = a_call(NONE, width=width)
+        seconds = times(partial(lambda one: engine.submit("noop", [one]).result(60), call), calls // 4)
+        found.append({"bytes": call.links[0].embeddings.nbytes, **milliseconds(seconds)})
+    picture = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), dtype=np.uint8)
+    for readers in (1, 2, 3):
+        before = engine._store.puts
+        fresh = picture + np.uint8(readers)
+        start = time.perf_counter()
+        asked = [
+            engine.submit(kind.decoder, [a_call(kind, image=fresh)]) for kind in (NONE, ONE, MANY)[:readers]
+        ]
+        for one in asked:
+            one.result(60)
+        found.append(
+            {
+                "bytes": fresh.nbytes,
+                "readers": readers,
+                "puts": engine._store.puts - before,
+                "ms": round((time.perf_counter() - start) * 1e3, 1),
+            }
+        )
+    return found
+
+
+def replicas(folder: Path, most: int, count: int, seconds: float) -> list[dict[str, Any]]:
+    """Throughput of one decoder with more and more replicas."""
+    found = []
+    for number in range(1, most + 1):
+        own = DecoderPlacement(num_cpus=0.1, replicas=number, max_batch=1)
+        engine = RayEngine(placement=Placement(decoders={"batched": own})).start(
+            folder, decoders=[SleeperConfig]
+        )
+        found.append({"replicas": number, **sessions(engine, "batched", MANY, count, seconds)})
+        engine.close()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--sessions", type=int, default=32)
+    parser.add_argument("--replicas", type=int, default=3, help="0 leaves that part out")
+    given = parser.parse_args()
+    place = Placement(
+        decoder=DecoderPlacement(num_cpus=0.1, max_batch=given.sessions),
+        decoders={"single": DecoderPlacement(num_cpus=0.1, max_batch=1)},
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = model_folder(Path(temporary))
+        engine = RayEngine(placement=place).start(folder, decoders=[SleeperConfig])
+        result: dict[str, Any] = {
+            "hops": hops(engine, given.calls),
+            "batching": batching(engine, given.sessions, given.seconds),
+            "payloads": payloads(engine, given.calls),
+        }
+        if given.replicas:
+            result["replicas"] = replicas(folder, given.replicas, 8, given.seconds)
+        engine.close()
+    print(json.dumps(result | surroundings() | {"ray": ray.__version__}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
