@@ -24,6 +24,15 @@ DET = RoutingToken(text="[DET]", decoder="quick", table="quick")
 SEG = RoutingToken(text="[SEG]", decoder="slow", table="slow")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As many threads here as in an actor: the order of a sum, and so its rounding, depends on them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The runtime of this session, started with an empty folder as home; gives that folder."""
