@@ -90,7 +90,7 @@ class Run:
         differ = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
         return {
             "equal": not differ and resumed["done"] == whole["done"] == pictures,
-            "differ": differ[:10],
+            "differ": {name: difference(first.get(name, b""), second.get(name, b"")) for name in differ[:10]},
             "files": len(first),
             "bytes": sum(map(len, first.values())),
             "done_before_the_kill": resumed["skipped"],
@@ -131,6 +131,13 @@ def files_of(folder: Path) -> dict[str, bytes]:
     paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
     shown = (path for path in paths if not any(part.startswith(".") for part in path.parts))
     return {path.as_posix(): (folder / path).read_bytes() for path in shown}
+
+
+def difference(first: bytes, second: bytes) -> list[str]:
+    """What stands around the first byte that is not the same."""
+    pairs = zip(first, second, strict=False)
+    place = next((k for k, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
+    return [repr(one[max(place - 60, 0) : place + 60]) for one in (first, second)]
 
 
 if __name__ == "__main__":
