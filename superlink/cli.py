@@ -379,6 +379,12 @@ def run_workflow(
     describe: Annotated[
         bool, typer.Option("--describe", help="Only print inputs, outputs, steps and schemas, as JSON.")
     ] = False,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON object at the end: what was done, what failed and why, the files."
+        ),
+    ] = False,
     allow: Annotated[
         list[str] | None,
         typer.Option("--allow", metavar="MODULE", help="A module whose functions the file may use."),
@@ -416,7 +422,7 @@ def run_workflow(
             seed=seed,
             allow=tuple(allow or ()),
         )
-        failures = run_job(job)
+        failures = run_job(job, json=json)
     if failures:
         raise typer.Exit(1)
 

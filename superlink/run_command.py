@@ -44,8 +44,8 @@ def describe(path: Path, allow: Sequence[str]) -> None:
     sys.stdout.write(json_format.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def run(job: Job) -> int:
-    """Run a workflow over a folder.
+def run(job: Job, *, json: bool = False) -> int:
+    """Run a workflow over a folder and print what came of it: in words, or as one JSON object.
 
     Returns:
         How many pictures failed.
@@ -72,7 +72,10 @@ def run(job: Job) -> int:
             started=started,
             advance=advance,
         )
-    _report(summary, job)
+    if json:
+        sys.stdout.write(json_format.dumps(summary.to_json()) + "\n")
+    else:
+        _report(summary)
     return len(summary.failed)
 
 
@@ -119,15 +122,14 @@ def progress() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], Non
         yield started, advance
 
 
-def _report(summary: Summary, job: Job) -> None:
+def _report(summary: Summary) -> None:
     """What came of it: failures on stderr, the rest on stdout."""
     for name, reason in summary.failed:
         sys.stderr.write(f"superlink: {name}: {reason}\n")
     earlier = f" ({summary.skipped} of them earlier)" if summary.skipped else ""
     undone = "" if not summary.stopped else "; stopped, since more failed than --max-failures"
-    good = summary.total - len(summary.failed) if not summary.stopped else None
-    counted = f"{good} of {summary.total} pictures" if good is not None else f"{summary.total} pictures"
-    sys.stdout.write(f"{counted} done{earlier}, {len(summary.failed)} failed{undone}\n")
+    counted = f"{summary.done} of {summary.total} pictures done{earlier}"
+    sys.stdout.write(f"{counted}, {len(summary.failed)} failed{undone}\n")
     if summary.failed:
         sys.stdout.write(f"--resume tries {'it' if len(summary.failed) == 1 else 'them'} again\n")
     for file in summary.files:

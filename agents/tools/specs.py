@@ -6,11 +6,11 @@ to be left out where no decoder answers it, and to say so when the reply went an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from superlink.agents import sentences
 from superlink.agents.tools.arguments import (
     Arguments,
     Ask,
@@ -28,8 +28,6 @@ from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Pict
 from superlink.decoders.contract import DecoderConfig
 from superlink.router.errors import InputError
 
-_ARTICLE = re.compile(r"^(?:the|a|an)\s+", re.IGNORECASE)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSpec:
@@ -44,34 +42,11 @@ class ToolSpec:
     looks: bool = True  # at a picture, if there is one
 
 
-def _every(phrases: Sequence[str]) -> str:
-    """ "every red circle, every star and every heart"."""
-    said = [f"every {bare(phrase)}" for phrase in phrases]
-    return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
-
-
-def bare(phrase: str, *, article: bool = False) -> str:
-    """A phrase without closing marks, and without its article unless that is wanted."""
-    words = " ".join(phrase.split()).rstrip(" .!?")
-    return words if article else _ARTICLE.sub("", words)
-
-
-def _pose(given: Pose) -> str:
-    names = [f"the {bare(name)}" for name in given.keypoints] or ["the keypoints"]
-    parts = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    return f"Find {parts} of {_every(given.phrases)}."
-
-
-def _ended(words: str) -> str:
-    words = words[0].upper() + words[1:]
-    return words if words[-1] in ".!?" else f"{words}."
-
-
 SPECS = (
     ToolSpec(
         name="detect",
         arguments=Detect,
-        sentence=lambda given: f"Find {_every(given.phrases)}.",
+        sentence=lambda given: sentences.detect(given.phrases),
         token="[DET]",
         makes=Boxes,
         description="Find every instance of one or several things in a picture. Gives boxes in pixels "
@@ -80,7 +55,7 @@ SPECS = (
     ToolSpec(
         name="ground",
         arguments=Ground,
-        sentence=lambda given: f"Find the {bare(given.phrase)}.",
+        sentence=lambda given: sentences.ground(given.phrase),
         token="[GRD]",
         makes=Boxes,
         description="Find the one thing that an expression means, such as 'the largest star' or 'the man on "
@@ -89,7 +64,7 @@ SPECS = (
     ToolSpec(
         name="segment",
         arguments=Segment,
-        sentence=lambda given: f"Segment {_every(given.phrases)}.",
+        sentence=lambda given: sentences.segment(given.phrases),
         token="[SEG]",
         makes=Masks,
         description="Outline things exactly. Gives a mask for each, with its box and area in pixels. With "
@@ -98,7 +73,7 @@ SPECS = (
     ToolSpec(
         name="pose",
         arguments=Pose,
-        sentence=_pose,
+        sentence=lambda given: sentences.pose(given.phrases, given.keypoints),
         token="[POSE]",
         makes=Keypoints,
         description="Find body keypoints of people or of other jointed things: named points in pixels.",
@@ -106,7 +81,7 @@ SPECS = (
     ToolSpec(
         name="count",
         arguments=Count,
-        sentence=lambda given: f"Find {_every(given.phrases)}.",
+        sentence=lambda given: sentences.detect(given.phrases),
         token="[DET]",
         makes=Boxes,
         description="How many there are of each thing: they are detected and counted exactly. With `of`, the "
@@ -115,7 +90,7 @@ SPECS = (
     ToolSpec(
         name="generate",
         arguments=Generate,
-        sentence=lambda given: f"Paint {bare(given.prompt, article=True)}.",
+        sentence=lambda given: sentences.generate(given.prompt),
         token="[GEN]",
         makes=Picture,
         looks=False,
@@ -124,7 +99,7 @@ SPECS = (
     ToolSpec(
         name="edit",
         arguments=Edit,
-        sentence=lambda given: _ended(given.instruction),
+        sentence=lambda given: sentences.edit(given.instruction),
         token="[EDIT]",
         makes=Picture,
         description="Change a picture as told. The old picture stays; gives the id of the new one.",
@@ -132,7 +107,7 @@ SPECS = (
     ToolSpec(
         name="caption",
         arguments=Caption,
-        sentence=lambda given: "Describe the picture.",
+        sentence=lambda given: sentences.CAPTION,
         description="Describe a picture in words.",
     ),
     ToolSpec(

@@ -52,11 +52,35 @@ def test_pictures_are_run_and_what_failed_is_told(run: Run, folder: Path) -> Non
     assert again.stdout.splitlines()[0] == "3 of 3 pictures done (2 of them earlier), 0 failed"
 
 
+def test_json_is_one_object_and_nothing_else(run: Run, folder: Path) -> None:
+    arguments = ("run", "wf.yaml", "--images", "photos", "--out", "out", "--json")
+    result = run(*arguments)
+    assert (result.exit_code, result.stderr) == (1, "")
+    found = json.loads(result.stdout)
+    (failure,) = found.pop("failed")
+    assert failure["image"] == "c.png"
+    assert "not a picture" in failure["error"]
+    files = [str(Path("out/results.jsonl"))]
+    assert found == {"total": 3, "done": 2, "skipped": 0, "stopped": False, "files": files}
+    save_scene(folder / "photos/c.png")
+    again = run(*arguments, "--resume")
+    assert again.exit_code == 0
+    done = {"total": 3, "done": 3, "skipped": 2, "failed": [], "stopped": False, "files": files}
+    assert json.loads(again.stdout) == done
+    wrong = run(*arguments[:-1], "--json", "--resume", "--format", "csv")
+    assert (wrong.exit_code, wrong.stdout) == (1, "")
+
+
 def test_too_many_failures_stop_it(run: Run, folder: Path) -> None:
+    for name in ("a", "b"):
+        (folder / f"photos/{name}.png").write_text("no picture")
     arguments = ("--images", "photos", "--out", "out", "--max-failures", "0", "--jobs", "1")
     result = run("run", "wf.yaml", *arguments)
     assert result.exit_code == 1
-    assert "stopped, since more failed than --max-failures" in result.stdout
+    assert "0 of 3 pictures done, 1 failed; stopped, since more failed than --max-failures" in result.stdout
+    again = json.loads(run("run", "wf.yaml", *arguments, "--resume", "--json").stdout)
+    assert again["stopped"]
+    assert again["done"] == 0
 
 
 def test_a_description_is_json(run: Run, folder: Path) -> None:

@@ -35,10 +35,22 @@ class Summary:
     """What came of a run."""
 
     total: int  # pictures in the folder
+    done: int  # have results now, those of earlier runs included
     skipped: int  # had results already
     failed: tuple[tuple[str, str], ...]  # name and reason
     stopped: bool  # more failed than was allowed
     files: tuple[Path, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as `superlink run --json` prints it."""
+        return {
+            "total": self.total,
+            "done": self.done,
+            "skipped": self.skipped,
+            "failed": [{"image": name, "error": reason} for name, reason in self.failed],
+            "stopped": self.stopped,
+            "files": [str(file) for file in self.files],
+        }
 
 
 def pictures_in(folder: Path) -> list[str]:
@@ -127,6 +139,7 @@ def run_folder(
                 break
     return Summary(
         total=len(names),
+        done=len(writer.done.intersection(names)),
         skipped=len(names) - len(waiting),
         failed=tuple(sorted(failed)),
         stopped=stopped,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from superlink.agents.tools.arguments import Arguments
-from superlink.agents.tools.specs import ToolSpec, bare, spec_of
+from superlink.agents.tools.specs import ToolSpec, spec_of
 from superlink.agents.tools.toolbox import Toolbox, checked
 from superlink.decoders.artifacts import Boxes, Keypoints, Masks
 from superlink.router.errors import InputError
@@ -142,7 +142,7 @@ def _step_of(spec: ToolSpec, step: PlanStep, given: Any, phrases: list[str], *, 
         options["threshold"] = given.threshold
     if getattr(given, "seed", 0):
         options["seed"] = given.seed
-    said = [_plain(phrase) for phrase in phrases]
+    said = [_words(phrase) for phrase in phrases]
     if spec.name == "count" and len(said) != 1:
         raise PlanError(f"a workflow counts one thing a step, this one {len(said)}; make it several steps")
     listed: Mapping[str, Callable[..., Step]] = {"detect": routes.detect, "segment": routes.segment}
@@ -152,7 +152,7 @@ def _step_of(spec: ToolSpec, step: PlanStep, given: Any, phrases: list[str], *, 
     if spec.name in single:
         return single[spec.name](*said, **options)
     if spec.name == "generate":
-        return routes.generate(_words(bare(given.prompt, article=True)), **options)
+        return routes.generate(_words(given.prompt), **options)
     if spec.name == "edit":
         return routes.edit(_words(given.instruction), **options)
     if spec.name == "caption":
@@ -163,13 +163,6 @@ def _step_of(spec: ToolSpec, step: PlanStep, given: Any, phrases: list[str], *, 
     return routes.instruct(text, returns=_RETURNS[spec.name], image=looks, **options)
 
 
-def _plain(phrase: str) -> str:
-    """A phrase as the tools say it: without article and full stop."""
-    return _words(bare(phrase))
-
-
 def _words(text: str) -> str:
-    """Words of a step; braces in them would be ports."""
-    if "{" in text or "}" in text:
-        raise PlanError(f"braces name ports of a workflow's steps; say {text!r} without them")
-    return text
+    """Words of a step: single braces in them would be ports."""
+    return text.replace("{", "{{").replace("}", "}}")

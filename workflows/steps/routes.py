@@ -1,7 +1,7 @@
 """Steps that ask the system: one for every route, and `instruct` for any instruction.
 
 They say what they want in plain sentences, as a person would. Words in braces are further ports:
-`detect("{colour} star")(photo, colour=handle)`.
+`detect("{colour} star")(photo, colour=handle)`. A brace that is meant as such is doubled: `{{`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
+from superlink.agents import sentences
 from superlink.decoders.artifacts import Boxes, Keypoints, Masks, Picture, Text
 from superlink.router.errors import InputError
 from superlink.workflows.graph.asks import AskRequest, Asks, AskSettings, first_of
@@ -48,43 +49,43 @@ def detect(*phrases: str, **options: Unpack[RouteOptions]) -> Step:
 
     With `refs`, artifacts of the same picture, only what overlaps them is looked at.
     """
-    text = f"Find {_every(phrases, 'detect')}."
+    text = sentences.detect(_phrases(phrases, "detect"))
     return _asking("detect", text, Boxes, {"phrases": list(phrases)}, options, refs=True)
 
 
 def ground(phrase: str, **options: Unpack[RouteOptions]) -> Step:
     """The one object that a description means: `ground("the largest star")(photo)` gives `Boxes`."""
-    text = f"Find {_the(_phrase(phrase, 'ground'))}."
+    text = sentences.ground(_phrase(phrase, "ground"))
     return _asking("ground", text, Boxes, {"phrase": phrase}, options, refs=True)
 
 
 def segment(*phrases: str, **options: Unpack[RouteOptions]) -> Step:
     """The exact pixels of every instance of one or several classes, as `Masks`."""
-    text = f"Segment {_every(phrases, 'segment')}."
+    text = sentences.segment(_phrases(phrases, "segment"))
     return _asking("segment", text, Masks, {"phrases": list(phrases)}, options, refs=True)
 
 
 def pose(phrase: str = "person", **options: Unpack[RouteOptions]) -> Step:
     """The keypoints of every instance, as `Keypoints`."""
-    text = f"Find the keypoints of every {_phrase(phrase, 'pose')}."
+    text = sentences.pose(_phrases((phrase,), "pose"))
     return _asking("pose", text, Keypoints, {"phrase": phrase}, options, refs=True)
 
 
 def generate(prompt: str, **options: Unpack[RouteOptions]) -> Step:
     """A new `Picture`. Without a port in its words it joins a workflow by `Workflow.add`."""
-    text = f"Paint {_phrase(prompt, 'generate')}."
+    text = sentences.generate(_phrase(prompt, "generate"))
     return _asking("generate", text, Picture, {"prompt": prompt}, options, image=False)
 
 
 def edit(instruction: str, **options: Unpack[RouteOptions]) -> Step:
     """The picture, changed as an instruction says: `edit("make the star green")(photo)`."""
-    text = _sentence(_phrase(instruction, "edit"))
+    text = sentences.edit(_phrase(instruction, "edit"))
     return _asking("edit", text, Picture, {"instruction": instruction}, options)
 
 
 def caption(**options: Unpack[RouteOptions]) -> Step:
     """What a picture shows, in words."""
-    return _asking("caption", "Describe the picture.", str, {}, options)
+    return _asking("caption", sentences.CAPTION, str, {}, options)
 
 
 def ask(question: str, **options: Unpack[RouteOptions]) -> Step:
@@ -107,7 +108,7 @@ def count(phrase: str | None = None, **options: Unpack[RouteOptions]) -> Step:
             name=options.get("name", ""),
             policies=policies_with(Policies(), _policies(options)),
         )
-    text = f"Find {_every((phrase,), 'count')}."
+    text = sentences.detect(_phrases((phrase,), "count"))
 
     def number(turn: Turn) -> int:
         return len(first_of(turn, Boxes))
@@ -158,8 +159,8 @@ def _asking(
 
     def request(*values: Any) -> AskRequest:
         picture, said = (values[0], values[1:]) if image else (None, values)
-        known = dict(zip(words, said, strict=False))
-        filled = text.format_map(known) if words else text
+        # Also without names: it makes one brace of a doubled one.
+        filled = text.format_map(dict(zip(words, said, strict=False)))
         return AskRequest(text=filled, image=picture, refs=tuple(said[len(words) :]))
 
     settings: dict[str, Any] = {
@@ -208,26 +209,15 @@ def _policies(options: RouteOptions) -> PolicyOptions:
 
 
 def _phrase(phrase: Any, step: str) -> str:
-    if not isinstance(phrase, str) or not phrase.strip():
+    if not isinstance(phrase, str) or not sentences.bare(phrase):
         raise InputError(f"step {step!r} needs words such as 'red circle', got {phrase!r}")
     return phrase.strip()
 
 
-def _every(phrases: Sequence[Any], step: str) -> str:
-    """ "every star, every ring and every red circle"."""
+def _phrases(phrases: Sequence[Any], step: str) -> list[str]:
     if not phrases:
         raise InputError(f"step {step!r} needs words such as 'red circle', got none")
-    named = [f"every {_phrase(phrase, step)}" for phrase in phrases]
-    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
-
-
-def _the(phrase: str) -> str:
-    return phrase if phrase.lower().startswith(("the ", "a ", "an ")) else f"the {phrase}"
-
-
-def _sentence(text: str) -> str:
-    text = text[0].upper() + text[1:]
-    return text if text[-1] in ".!?" else f"{text}."
+    return [_phrase(phrase, step) for phrase in phrases]
 
 
 def _names_in(text: str, step: str) -> list[str]:

@@ -131,6 +131,16 @@ def test_words_in_braces_are_inputs(system: ToySystem) -> None:
     assert system.batches[-1][0][0] == "Find every red star."
 
 
+def test_doubled_braces_are_braces_with_and_without_inputs(system: ToySystem) -> None:
+    one(steps.ask("Is {{this}} on it?"), system).batch([photo(1)], errors="return")
+    assert system.batches[-1][0][0] == "Is {this} on it?"
+    wf = Workflow("words", system=system)
+    image, colour = wf.input("photo", Image), wf.input("colour", str)
+    wf.output("y", steps.ask("Is {{this}} {colour}?")(image, colour))
+    wf.batch([{"photo": photo(1), "colour": "{red}"}], errors="return")
+    assert system.batches[-1][0][0] == "Is {this} {red}?"
+
+
 def test_settings_and_seeds_go_along(system: ToySystem) -> None:
     step = steps.detect("star", threshold=0.3, max_new_tokens=9, options={"sam": {"steps": 2}}, timeout=20)
     one(step, system).invoke(photo(1), seed=7)
