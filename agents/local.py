@@ -100,10 +100,16 @@ class DecoderWorker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"superlink-{decoder.config.name}")
 
     def submit(self, calls: Sequence[Call]) -> Future[list[Outcome]]:
+        """Run the calls with whatever else waits; after `close` they are lost, and what was said survives."""
         future: Future[list[Outcome]] = Future()
         with self._lock:
             self._waiting.append((tuple(calls), future))
-        self._thread.submit(self._drain).add_done_callback(_report)
+            try:
+                self._thread.submit(self._drain).add_done_callback(_report)
+            except RuntimeError:  # closed, or the interpreter ends
+                self._waiting.pop()
+                error = "the engine was closed before the decoder could answer; load the system again"
+                future.set_result([Failure(call_id=call.id, error=error, kind="lost") for call in calls])
         return future
 
     def close(self) -> None:
