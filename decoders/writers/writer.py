@@ -238,7 +238,7 @@ def _shown(given: object) -> str:
 
 def _stem(name: str) -> str:
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or not path.stem:
+    if path.is_absolute() or ".." in path.parts or not path.stem or "\0" in name:
         raise InputError(
             f"{name!r} cannot name files in a folder; name pictures relative to where they come from"
         )
