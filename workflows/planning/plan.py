@@ -159,6 +159,9 @@ class Plan:
         Raises:
             PlanError: no YAML, another version, or a field that plans do not have; names the place.
         """
+        given: object = text
+        if not isinstance(given, str):
+            raise PlanError(f"a plan is read from a text of YAML, got {type(given).__name__}")
         try:
             data = data_of_yaml(text)
         except NOT_DATA as error:
