@@ -33,8 +33,8 @@ class GenerateOptions:
             raise InputError(
                 f"temperature must be at least 0 and top_p in (0, 1], got {warmth!r} and {share!r}"
             )
-        if not all(_is(text, str) and text for text in self.stop):
-            raise InputError(f"stop must be strings that are not empty, got {self.stop!r}")
+        if not all(_is(text, str) for text in self.stop):
+            raise InputError(f"stop must be strings, got {self.stop!r}")
         if self.forced is not None and not self.forced:
             raise InputError("forced ids must not be empty; leave them out to write freely")
 
