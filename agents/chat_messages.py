@@ -146,7 +146,9 @@ def _parts(message: BaseMessage) -> tuple[str, list[SourcePicture]]:
         if plain["type"] == "non_standard":
             plain = dict(plain["value"])
         if plain.get("type") == "text":
-            words.append(str(plain["text"]))
+            if not isinstance(plain.get("text"), str):
+                raise InputError("a text block without words")
+            words.append(plain["text"])
         elif plain.get("type") in ("image", "image_url", "media"):
             pictures.append(read_picture(_data(plain)))
         else:

@@ -200,6 +200,8 @@ class SystemChatModel(BaseChatModel):
 
     def _options(self, chosen: dict[str, Any], stop: list[str] | None) -> GenerateOptions:
         base = self.system.options
+        if stop is not None and not isinstance(stop, list | tuple):
+            raise InputError(f"stop is a list of strings, got {stop!r}")
 
         def own(name: str, usual: Any) -> Any:
             return usual if chosen[name] is None else chosen[name]

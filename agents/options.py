@@ -25,6 +25,10 @@ def checked_options(
     Raises:
         InputError: no such decoder, or it has no such option.
     """
+    if options is not None and not isinstance(options, Mapping):
+        raise InputError(
+            f'options are given by decoder, as in {{"stable_diffusion": {{"steps": 20}}}}, got {options!r}'
+        )
     known = {config.name: config.options for config in decoders}
     checked: dict[str, dict[str, object]] = {}
     for name, own in (options or {}).items():

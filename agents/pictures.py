@@ -14,6 +14,7 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import TracebackException
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,4 +207,6 @@ def _check_size(height: int, width: int, *, what: str) -> None:
 
 def one_line(error: BaseException) -> str:
     """The message of an error without line breaks; its type where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    # `str(error)`, also for a class of somebody else's whose `__str__` is broken.
+    said = str(TracebackException(type(error), error, None))
+    return " ".join(said.split()) or type(error).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,24 @@ def user_message(
     )
 
 
+def checked_prompts(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+    """`prompts` as given, when each is one; where they lie is the business of `user_message`.
+
+    Raises:
+        InputError: no list of prompts.
+    """
+    if not isinstance(prompts, list | tuple):
+        raise InputError(
+            f"prompts are a list of Point, Box, Scribble and Mask, got {type(prompts).__name__} alone"
+        )
+    for prompt in prompts:
+        if not isinstance(prompt, Point | Box | Scribble | Mask):
+            raise InputError(
+                f"prompts are a list of Point, Box, Scribble and Mask, got {type(prompt).__name__} in it"
+            )
+    return tuple(prompts)
+
+
 def example_messages(examples: Sequence[Example]) -> Conversation:
     """The rounds before a question that show what it means.
 
@@ -66,10 +85,15 @@ def example_messages(examples: Sequence[Example]) -> Conversation:
     Raises:
         InputError: not such pairs, a picture that cannot be read, or a mask of another size.
     """
+    if not isinstance(examples, list | tuple):
+        raise InputError(
+            f"examples are a list of pairs of a picture and a mask, got {type(examples).__name__}"
+        )
     read: list[tuple[ImageArray, Prompt]] = []
     for number, example in enumerate(examples, start=1):
-        if len(example) != 2:
-            raise InputError(f"example {number} is a pair of a picture and a mask, got {len(example)} things")
+        if not isinstance(example, list | tuple) or len(example) != 2:
+            given = f"{len(example)} things" if isinstance(example, list | tuple) else type(example).__name__
+            raise InputError(f"example {number} is a pair of a picture and a mask, got {given}")
         picture, meant = example
         try:
             pixels = read_picture(picture).pixels
@@ -87,8 +111,12 @@ def checked_refs(refs: Sequence[Artifact], picture: SourcePicture | None) -> tup
     """`refs` as given, when all of them speak of `picture`.
 
     Raises:
-        InputError: one is of another picture, or has no places in a picture.
+        InputError: no list, or one is of another picture, or has no places in a picture.
     """
+    if not isinstance(refs, list | tuple):
+        raise InputError(
+            f"refs are a list of earlier results, such as [turn.boxes], got {type(refs).__name__}"
+        )
     for ref in refs:
         if not isinstance(ref, Boxes | Masks | Keypoints | Picture):
             raise InputError(f"refs are boxes, masks or keypoints, or a picture, got {type(ref).__name__}")
@@ -112,23 +140,27 @@ def checked_refs(refs: Sequence[Artifact], picture: SourcePicture | None) -> tup
 
 def checked_threshold(threshold: float | None) -> float | None:
     """`threshold` as given, when it is a score."""
-    if threshold is not None and not 0.0 <= threshold <= 1.0:
-        raise InputError(f"the threshold is a score in 0..1, got {threshold}")
+    if threshold is not None and not (_is_number(threshold) and 0.0 <= threshold <= 1.0):
+        raise InputError(f"the threshold is a score in 0..1, got {threshold!r}")
     return threshold
 
 
 def checked_deadline(deadline: float | None) -> float | None:
     """`deadline` as given, when it is a time to wait."""
-    if deadline is not None and not (math.isfinite(deadline) and deadline > 0.0):
-        raise InputError(f"the deadline is a number of seconds above 0, got {deadline}")
+    if deadline is not None and not (_is_number(deadline) and math.isfinite(deadline) and deadline > 0.0):
+        raise InputError(f"the deadline is a number of seconds above 0, got {deadline!r}")
     return deadline
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
 def reply_options(base: GenerateOptions, *, seed: int, max_new_tokens: int | None) -> GenerateOptions:
     """`base` with what this question says.
 
     Raises:
-        InputError: no room for a reply.
+        InputError: no room for a reply, or a seed that is none.
     """
     most = base.max_new_tokens if max_new_tokens is None else max_new_tokens
     return replace(base, seed=seed, max_new_tokens=most)

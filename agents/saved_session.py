@@ -78,8 +78,10 @@ class SessionState:
                 "this session has examples and was saved by an older version, so its rounds cannot be told "
                 "apart; it can only be gone on with as a whole"
             )
-        for start, end, turn in zip([0, *self.ends[:-1]], self.ends, self.turns, strict=True):
+        start = 0
+        for end, turn in zip(self.ends, self.turns, strict=True):
             yield tuple(self.messages[start : end - 1]), turn
+            start = end
 
     def until(self, rounds: int) -> Self:
         """The state after the first so many rounds.

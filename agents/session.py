@@ -21,6 +21,7 @@ from superlink.agents.pictures import PictureLike, SourcePicture, picture_id, re
 from superlink.agents.questions import (
     Example,
     checked_deadline,
+    checked_prompts,
     checked_refs,
     checked_threshold,
     example_messages,
@@ -30,7 +31,7 @@ from superlink.agents.questions import (
 from superlink.agents.regions import Region, region_input, region_names
 from superlink.agents.saved_session import SessionState, read_session, write_session
 from superlink.agents.session_export import export_session
-from superlink.agents.session_store import Round, SessionStore
+from superlink.agents.session_store import Round, SessionStore, checked_name, is_round
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Picture
 from superlink.router.errors import InputError
@@ -56,8 +57,11 @@ class Session:
         """The session of that name, which is begun where there is none; every round is saved at once.
 
         Raises:
-            InputError: it is damaged, or the store cannot be read.
+            InputError: no such name can be given, it is damaged, or the store cannot be read.
         """
+        if not isinstance(store, SessionStore):
+            raise InputError(f"a store is a SessionStore(path), got {type(store).__name__}")
+        checked_name(name)  # before a question is answered that could not be saved
         session = cls(engine, options=options)
         if name in store:
             session._state = store.read(name)
@@ -110,14 +114,16 @@ class Session:
         """
         if name is not None and self._store is None:
             raise InputError("no store keeps this session, so a fork of it has no name; use save(folder)")
+        if name is not None:
+            checked_name(name)
         if isinstance(at, Turn) and not any(turn is at for turn in self._state.turns):
             raise InputError(
                 "this turn is not of this session; pass one of its turns, or the number of a round"
             )
         rounds = at.round if isinstance(at, Turn) else len(self._state.turns) if at is None else at
-        if not 0 <= rounds <= len(self._state.turns):
+        if not is_round(rounds, least=0, most=len(self._state.turns)):
             raise InputError(
-                f"this session has {len(self._state.turns)} rounds, it cannot be forked at {rounds}"
+                f"this session has {len(self._state.turns)} rounds, it cannot be forked at {rounds!r}"
             )
         session = type(self)(self._engine, options=self._options)
         session._state = self._state.until(rounds)
@@ -191,7 +197,7 @@ class Session:
             InputError: something given cannot be used; the session is as it was before. Or the store
                 cannot save the round, which is the last of `turns` then and is saved with the next one.
         """
-        state = self._state
+        state, prompts = self._state, checked_prompts(prompts)
         picture = self._looked_at(refs) if image is None else read_picture(image)
         shown = example_messages(examples)
         before = (*state.messages, *shown)
@@ -217,7 +223,7 @@ class Session:
 
     def _looked_at(self, refs: Sequence[Artifact]) -> SourcePicture | None:
         """What a question without a picture of its own is about."""
-        for ref in refs:
+        for ref in refs if isinstance(refs, list | tuple) else ():  # else refused in a moment
             if isinstance(ref, Picture):
                 made = picture_id(ref.pixels)
                 new = SourcePicture(pixels=ref.pixels, id=made, name=ref.origin.id)

@@ -43,6 +43,22 @@ def home() -> Path:
     return Path(data or Path.home() / ".local" / "share") / "superlink"
 
 
+def checked_name(name: object) -> str:
+    """`name` as given, when a session can be called that.
+
+    Raises:
+        InputError: it is no line of up to 200 characters.
+    """
+    if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > 200:
+        raise InputError(f"a session's name is a line of up to 200 characters, got {name!r}")
+    return name
+
+
+def is_round(at: object, *, least: int, most: int) -> bool:
+    """Whether `at` is the number of a round in these bounds."""
+    return isinstance(at, int) and not isinstance(at, bool) and least <= at <= most
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSession:
     """What is known of a session without opening it."""
@@ -137,7 +153,7 @@ class SessionStore:
             InputError: rounds of these numbers are there, or the ones before are not, since another
                 process went on with the session; a full disk; otherwise as for `list`.
         """
-        _check_name(name)
+        checked_name(name)
         kept = [(_round_to(one), _pictures_of(one)) for one in rounds]
         pictures = {key: pixels for _, own in kept for key, pixels in own.items()}
         # Packing takes long for a large picture, so it is done before others have to wait.
@@ -173,11 +189,11 @@ class SessionStore:
         Raises:
             InputError: no such session or round, or the new name is taken; otherwise as for `append`.
         """
-        _check_name(new)
+        checked_name(new)
         rounds = self.info(name).rounds
         at = rounds if at is None else at
-        if not 1 <= at <= rounds:
-            raise InputError(f"session {name!r} has {rounds} rounds, it cannot be forked at {at}")
+        if not is_round(at, least=1, most=rounds):
+            raise InputError(f"session {name!r} has {rounds} rounds, it cannot be forked at {at!r}")
         with self._file.writing() as db:
             old = _id(db, name)
             if old is None:
@@ -300,11 +316,6 @@ def _has(db: sqlite3.Connection, picture: str) -> bool:
 def _id(db: sqlite3.Connection, name: str) -> int | None:
     row = db.execute("SELECT id FROM sessions WHERE name = ?", (name,)).fetchone()
     return None if row is None else int(row[0])
-
-
-def _check_name(name: str) -> None:
-    if not name.strip() or not name.isprintable() or len(name) > 200:
-        raise InputError(f"a session's name is a line of up to 200 characters, got {name!r}")
 
 
 def _now() -> str:

@@ -17,6 +17,7 @@ from superlink.agents.pictures import PictureLike, SourcePicture, read_picture
 from superlink.agents.questions import (
     Example,
     checked_deadline,
+    checked_prompts,
     checked_threshold,
     example_messages,
     reply_options,
@@ -165,7 +166,7 @@ class System:
         written = reply_options(self._options, seed=seed, max_new_tokens=max_new_tokens)
         threshold, deadline = checked_threshold(threshold), checked_deadline(deadline)
         own = checked_options(options, self.decoders)
-        shown = example_messages(examples)
+        shown, prompts = example_messages(examples), checked_prompts(prompts)
         names = region_names(shown, len(prompts))
 
         def request(one: str, picture: SourcePicture | None) -> Question:

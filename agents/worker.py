@@ -45,6 +45,11 @@ def answer(decoder: Decoder[Any, Any], calls: Sequence[Call]) -> list[Outcome]:
         return [Failure(call_id=calls[0].id, error=message, kind=kind)]
 
 
+def _closed(calls: Sequence[Call]) -> list[Outcome]:
+    error = "the engine was closed before the decoder could answer; load the system again"
+    return [Failure(call_id=call.id, error=error, kind="lost") for call in calls]
+
+
 def _forward(decoder: Decoder[Any, Any], calls: Sequence[Call]) -> list[Outcome]:
     start = time.perf_counter()
     with torch.inference_mode():
@@ -85,17 +90,28 @@ class DecoderWorker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"superlink-{decoder.config.name}")
 
     def submit(self, calls: Sequence[Call]) -> Future[list[Outcome]]:
-        """Outcomes of the calls, in order; "busy" failures where too many calls wait already."""
+        """Outcomes of the calls, in order; "busy" failures where too many calls wait already.
+
+        After `close` calls are lost, and what was said survives.
+        """
         one = _Submission(tuple(calls))
+        drained: Future[None] | None = None
+        refused: list[Outcome] = []
         with self._lock:
             waiting = sum(len(other.calls) for other in self._waiting)
-            full = self._max_waiting is not None and waiting + len(calls) > self._max_waiting
-            if not full:
-                self._waiting.append(one)
-        if full:
-            one.future.set_result(busy(self.decoder.config.name, calls, waiting))
-            return one.future
-        self._thread.submit(self._drain).add_done_callback(_report)
+            if self._max_waiting is not None and waiting + len(calls) > self._max_waiting:
+                refused = busy(self.decoder.config.name, calls, waiting)
+            else:
+                try:
+                    drained = self._thread.submit(self._drain)
+                except RuntimeError:  # closed, or the interpreter ends
+                    refused = _closed(calls)
+                else:
+                    self._waiting.append(one)
+        if drained is None:
+            one.future.set_result(refused)
+        else:
+            drained.add_done_callback(_report)
         return one.future
 
     @property

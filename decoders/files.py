@@ -3,9 +3,34 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from superlink.router.errors import InputError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Where to write what is to become the file `path`: it takes that name when the block ends well.
+
+    Missing folders are made. Threads and processes that write one file do not meet: the last one wins.
+
+    Raises:
+        InputError: the place cannot be written; what was there before is still there.
+    """
+    # In the same folder, so that the last step is a rename. The process comes last: see `Writer._sweep`.
+    part = path.with_name(f".{path.name[:40]}.{threading.get_ident():x}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes) -> Path:
@@ -14,13 +39,6 @@ def write_whole(path: Path, data: bytes) -> Path:
     Raises:
         InputError: the place cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as part:
         part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
     return path

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from superlink.decoders.artifacts import BoolArray, Masks
+from superlink.decoders.files import whole_file
 from superlink.router.errors import InputError
 
 
@@ -70,14 +69,6 @@ def _write(image: Image.Image, path: Path) -> Path:
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind is None or kind not in Image.SAVE:
         raise InputError(f"cannot tell a picture format from {path.name!r}; end the name in .png or .jpg")
-    # In the same folder, so that the last step is a rename and cannot leave half a file.
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as part:
         image.save(part, format=kind)
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        raise InputError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
     return path

@@ -84,6 +84,9 @@ def _scribble_mask(scribble: Scribble, size: tuple[int, int]) -> NDArray[np.bool
 
 def _painted_mask(prompt: Mask, size: tuple[int, int]) -> NDArray[np.bool_]:
     height, width = size
+    given: object = prompt.mask
+    if not isinstance(given, np.ndarray):
+        raise InputError(f"a mask prompt holds an array of booleans, got {type(given).__name__}")
     if prompt.mask.shape != size:
         raise InputError(
             f"a mask prompt must be as large as its picture, {width} x {height} pixels; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Literal
 
 from superlink.router.errors import InputError
@@ -23,14 +24,24 @@ class GenerateOptions:
     forced: tuple[int, ...] | None = None  # write exactly these ids, as long as nothing ends the reply
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise InputError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
-        if not self.temperature >= 0 or not 0 < self.top_p <= 1:
+        most, seed, warmth, share = self.max_new_tokens, self.seed, self.temperature, self.top_p
+        if not _is(most, Integral) or most < 1:
+            raise InputError(f"max_new_tokens must be at least 1, got {most!r}")
+        if not _is(seed, Integral) or not -(2**63) <= seed < 2**64:
+            raise InputError(f"the seed must be a whole number of at most 64 bits, got {seed!r}")
+        if not (_is(warmth, Real) and _is(share, Real) and warmth >= 0 and 0 < share <= 1):
             raise InputError(
-                f"temperature must be at least 0 and top_p in (0, 1], got {self.temperature} and {self.top_p}"
+                f"temperature must be at least 0 and top_p in (0, 1], got {warmth!r} and {share!r}"
             )
+        if not all(_is(text, str) for text in self.stop):
+            raise InputError(f"stop must be strings, got {self.stop!r}")
         if self.forced is not None and not self.forced:
             raise InputError("forced ids must not be empty; leave them out to write freely")
+
+
+def _is(value: object, kind: type) -> bool:
+    """Whether a caller who checks no types gave the right one; true and false are no numbers."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

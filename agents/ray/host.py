@@ -45,12 +45,12 @@ class Host:
             width: of the router's links.
             placement: of this decoder.
         """
+        self._name = config.name  # first: Ray asks for the repr even of an actor that fails below
         torch.set_num_threads(placement.threads)
         place = decoder_folder(folder, config.name)
         decoder = load_decoder(place, config, width, device=placement.device)
         if placement.warm_up:
             warm_up(decoder)
-        self._name = config.name
         self._metrics = ActorMetrics(config.name)
         self._worker = DecoderWorker(decoder, max_calls=placement.max_batch, max_waiting=placement.queue)
         watch(self._worker, placement.timeout)

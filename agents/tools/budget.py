@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
+from numbers import Real
 
 from superlink.router.errors import InputError, SuperlinkError
 
@@ -28,8 +29,9 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("calls", "seconds", "pixels"):
             limit = getattr(self, name)
-            if limit is not None and not (math.isfinite(limit) and limit > 0):
-                raise InputError(f"a budget of {name} is a number above 0 or None, got {limit}")
+            number = isinstance(limit, Real) and not isinstance(limit, bool)
+            if limit is not None and not (number and math.isfinite(limit) and limit > 0):
+                raise InputError(f"a budget of {name} is a number above 0 or None, got {limit!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,8 @@ class Meter:
     """Counts calls against a budget. Safe to use from many threads."""
 
     def __init__(self, budget: Budget | None = None) -> None:
+        if budget is not None and not isinstance(budget, Budget):
+            raise InputError(f"a budget is Budget(calls=..., ...), got {type(budget).__name__}")
         self.budget = budget or Budget()
         self._spent = Spent()
         self._lock = threading.Lock()

@@ -83,7 +83,7 @@ class Store:
         if name is None:
             name = next((found for one in refs if (found := self._shows(one))), self._last)
             return self._pictures.get(name)
-        wanted = name.strip()
+        wanted = str(name).strip()
         if wanted not in self._pictures:
             known = ", ".join(self._pictures) or "none yet"
             what = "an artifact, not a picture" if wanted in self._artifacts else "no known picture"
@@ -96,7 +96,7 @@ class Store:
         Raises:
             InputError: there is no such artifact, or it has no such items.
         """
-        match = _REFERENCE.fullmatch(reference)
+        match = _REFERENCE.fullmatch(str(reference))
         if match is None:
             raise InputError(
                 f"{reference!r} is no id of an artifact; write 'boxes-1', or 'boxes-1[0,2]' for items of it"

@@ -67,8 +67,12 @@ class Toolbox:
                 with a checkpointer, which would write every picture again at every step.
 
         Raises:
-            InputError: a picture cannot be read, or a deadline that is none.
+            InputError: a picture cannot be read, no such folder, or a budget or deadline that is none.
         """
+        if not isinstance(pictures, list | tuple):
+            raise InputError(f"pictures are a list, got {type(pictures).__name__} alone")
+        if folder is not None and not Path(str(folder)).is_dir():
+            raise InputError(f"there is no folder {str(folder)!r} for the tools to open pictures in")
         self.system = system
         self.meter = Meter(budget)
         self.plain = plain
@@ -208,8 +212,12 @@ class Toolbox:
 
     def _opened(self, name: str, folder: Path) -> str:
         """The id of a file in the folder; a name that is no file there is left to the store to refuse."""
-        path = (folder / name.strip()).resolve()
-        return self.add(path) if path.is_relative_to(folder) and path.is_file() else name
+        try:
+            path = (folder / name.strip()).resolve()
+            ours = path.is_relative_to(folder) and path.is_file()
+        except (OSError, ValueError):  # no name that a file could have: too long, a NUL, a circle of links
+            return name
+        return self.add(path) if ours else name
 
     def _count_known(self, reference: str) -> ToolAnswer:
         found = self._store.artifact(reference)
@@ -225,6 +233,8 @@ def checked(spec: ToolSpec, arguments: Mapping[str, Any]) -> Arguments:
     Raises:
         InputError: one is missing, unknown or of another type; the message names it.
     """
+    if not isinstance(arguments, Mapping):
+        raise InputError(f"{spec.name}: arguments are given by their names, got {type(arguments).__name__}")
     try:
         return spec.arguments.model_validate(dict(arguments))
     except ValidationError as error:

@@ -63,6 +63,9 @@ class Writer(ABC):
         pictures: bool | None = None,
     ) -> None:
         """See `open_writer`."""
+        for what, given in (("names", names), ("categories", categories)):
+            if isinstance(given, str) or not all(isinstance(one, str) for one in given):
+                raise InputError(f"{what} are a list of strings, got {given!r}")
         self.folder = Path(folder)
         self.categories = tuple(dict.fromkeys(categories))
         self._pictures = self.keeps_pictures if pictures is None else pictures
@@ -112,6 +115,8 @@ class Writer(ABC):
                 the files of another picture, values that JSON cannot hold, or a full disk.
         """
         named = _named(artifacts)
+        if picture is not None and not _is_picture(picture):
+            raise InputError(f"the picture {name!r} is an array (H, W, 3) of uint8, got {_shown(picture)}")
         size = None if picture is None else (int(picture.shape[0]), int(picture.shape[1]))
         for one in named:
             if isinstance(one, Boxes | Masks | Keypoints):
@@ -204,12 +209,15 @@ def made_pictures(item: Item, folder: Path) -> dict[str, str]:
 
 def _named(artifacts: Artifacts) -> tuple[Artifact, ...]:
     """Every artifact with an id of its own, which becomes part of file names."""
+    if not isinstance(artifacts, list | tuple | Mapping):
+        raise InputError(f"artifacts are a list or a mapping of them, got {type(artifacts).__name__}")
+    for one in artifacts.values() if isinstance(artifacts, Mapping) else artifacts:
+        if not isinstance(one, Boxes | Masks | Keypoints | Picture | Text):
+            raise InputError(f"a writer takes artifacts, got {type(one).__name__}; other results are values=")
     given = artifacts.items() if isinstance(artifacts, Mapping) else [(a.origin.id, a) for a in artifacts]
     taken: set[str] = set()
     named: list[Artifact] = []
     for name, one in given:
-        if not isinstance(one, Boxes | Masks | Keypoints | Picture | Text):
-            raise InputError(f"a writer takes artifacts, got {type(one).__name__}; other results are values=")
         wanted = candidate = name.replace("/", "_") or type(one).__name__.lower()
         number = 1
         while candidate in taken:
@@ -220,9 +228,17 @@ def _named(artifacts: Artifacts) -> tuple[Artifact, ...]:
     return tuple(named)
 
 
+def _is_picture(given: object) -> bool:
+    return isinstance(given, np.ndarray) and given.dtype == np.uint8 and given.shape[2:] == (3,)
+
+
+def _shown(given: object) -> str:
+    return f"{given.shape} of {given.dtype}" if isinstance(given, np.ndarray) else type(given).__name__
+
+
 def _stem(name: str) -> str:
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or not path.stem:
+    if path.is_absolute() or ".." in path.parts or not path.stem or "\0" in name:
         raise InputError(
             f"{name!r} cannot name files in a folder; name pictures relative to where they come from"
         )

@@ -311,3 +311,16 @@ def test_it_is_what_langchain_says_of_it(model: Model) -> None:
     assert (params["ls_provider"], params["ls_model_name"]) == ("superlink", "test")
     assert params["ls_max_tokens"] == 5
     assert "System" not in repr(chat.asdict())
+
+
+@pytest.mark.parametrize("stop", ["end", 5, [5]])
+def test_a_stop_that_is_no_list_of_words_is_refused_before_the_router_sees_it(
+    model: Model, stop: Any
+) -> None:
+    with saying(model, "Hello.") as system, pytest.raises(InputError, match="stop"):
+        system.as_chat_model().invoke("Hello", stop=stop)
+
+
+def test_a_text_block_without_words_is_refused(model: Model) -> None:
+    with saying(model, "Hello.") as system, pytest.raises(InputError, match="message 1: a text block"):
+        system.as_chat_model().invoke([HumanMessage(content=[{"type": "text"}])])

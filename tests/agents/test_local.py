@@ -147,3 +147,13 @@ def test_no_gradient_is_kept_and_no_mode_leaks_to_the_caller(model: Model) -> No
     assert isinstance(outcome.artifact.xyxy, np.ndarray)
     assert not torch.is_inference_mode_enabled()
     assert torch.is_grad_enabled()
+
+
+def test_a_decoder_that_was_closed_loses_its_calls_and_not_the_reply(model: Model) -> None:
+    (decoder,) = model.decoders
+    worker = DecoderWorker(decoder)
+    worker.close()
+    (lost,) = worker.submit([make_call(model, 0)]).result(30)
+    assert isinstance(lost, Failure)
+    assert (lost.call_id, lost.kind) == ("grounding_dino.0", "lost")
+    assert "the engine was closed" in lost.error

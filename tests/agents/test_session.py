@@ -285,3 +285,40 @@ def test_pictures_of_odd_shapes_are_answered(system: System, height: int, width:
     for boxes in (turn.boxes.xyxy, turn.masks.xyxy):
         assert (boxes >= 0).all()
         assert (boxes <= [width, height, width, height]).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"threshold": "high"}, "the threshold is a score in 0..1, got 'high'"),
+        ({"deadline": "1"}, "the deadline is a number of seconds above 0, got '1'"),
+        ({"max_new_tokens": "5"}, "max_new_tokens must be at least 1, got '5'"),
+        ({"seed": "x"}, "the seed must be a whole number"),
+        ({"seed": 2**64}, "of at most 64 bits"),
+        ({"options": 5}, "options are given by decoder"),
+        ({"prompts": Point(1, 2)}, "prompts are a list of Point, Box, Scribble and Mask, got Point alone"),
+        ({"prompts": [5]}, "got int in it"),
+        ({"prompts": [Mask("x")]}, "a mask prompt holds an array of booleans, got str"),  # type: ignore[arg-type]
+        ({"examples": 5}, "examples are a list of pairs"),
+        ({"examples": [5]}, "example 1 is a pair of a picture and a mask, got int"),
+    ],
+)
+def test_what_is_of_another_type_is_one_clear_line(system: System, given: dict[str, Any], said: str) -> None:
+    for ask in (system.ask, system.session().ask):
+        with pytest.raises(InputError, match=said):
+            ask("Find them.", image=scene(), **given)
+
+
+def test_a_result_in_place_of_a_list_of_results_is_told(system: System) -> None:
+    session = system.session()
+    first = session.ask("Find them.", image=scene())
+    with pytest.raises(InputError, match=r"such as \[turn.boxes\], got Boxes"):
+        session.ask("Outline them.", refs=first.boxes)
+
+
+@pytest.mark.parametrize("at", ["1", 1.0, True, -1, 2])
+def test_a_round_that_cannot_be_is_no_place_to_fork(system: System, at: Any) -> None:
+    session = system.session()
+    session.ask("Find them.", image=scene())
+    with pytest.raises(InputError, match="has 1 rounds, it cannot be forked at"):
+        session.fork(at)

@@ -429,3 +429,27 @@ def test_the_place_of_a_session_asked_for_by_name_alone(
         system.session(tmp_path, name="work")
     with pytest.raises(InputError, match="pass name="):
         system.session(store=SessionStore(tmp_path / "x.db"))
+
+
+@pytest.mark.parametrize("name", ["", " ", "two\nlines", "x" * 201, 5])
+def test_a_name_that_cannot_be_is_refused_before_anything_is_asked(
+    family: Model, store: SessionStore, name: Any
+) -> None:
+    system, _ = scripted(family)
+    with pytest.raises(InputError, match="a session's name is a line"):
+        system.session(name=name, store=store)
+    with pytest.raises(InputError, match=r"a store is a SessionStore\(path\), got str"):
+        system.session(name="talk", store="talks.db")  # type: ignore[arg-type]
+
+
+def test_a_fork_before_the_first_round_begins_an_empty_session(family: Model, store: SessionStore) -> None:
+    system, _ = scripted(family, FIND, FIND)
+    session = system.session(name="talk", store=store)
+    session.ask("Find them.", image=scene())
+    other = session.fork(0, name="anew")
+    assert [(one.name, one.rounds) for one in store.list()] == [("anew", 0), ("talk", 1)]
+    other.ask("Find them.", image=scene())
+    assert len(store.read("anew").turns) == 1
+    for at in ("1", 1.5, True):
+        with pytest.raises(InputError, match="cannot be forked at"):
+            store.fork("talk", "third", at=at)  # type: ignore[arg-type]

@@ -381,3 +381,30 @@ def test_the_package_loads_no_langchain_before_a_tool_is_made() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000])
+def test_a_name_that_no_file_can_have_is_a_message_and_not_the_end_of_the_agent(
+    tmp_path: Path, name: str
+) -> None:
+    message = called(Toolbox(tiny(), folder=tmp_path), "detect", {"phrases": ["star"], "picture": name})
+    assert message.status == "error"
+    assert "is no known picture" in str(message.content)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Toolbox(tiny(), pictures="a.png"), "pictures are a list, got str alone"),
+        (lambda: Toolbox(tiny(), folder="/no/such/folder"), "there is no folder '/no/such/folder'"),
+        (lambda: Toolbox(tiny(), budget=5), r"a budget is Budget\(calls=..., ...\), got int"),
+        (lambda: Budget(calls="x"), "a budget of calls is a number above 0 or None, got 'x'"),
+        (lambda: Budget(pixels=True), "a budget of pixels is a number above 0 or None, got True"),
+        (lambda: Toolbox(tiny()).run("detect", 5), "arguments are given by their names, got int"),
+        (lambda: Toolbox(tiny()).artifact(5), "there is no '5'; what is known: nothing yet"),
+        (lambda: Toolbox(tiny()).picture(5), "5 is no known picture"),
+    ],
+)
+def test_what_a_toolbox_cannot_take_is_one_clear_line(make: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        make()

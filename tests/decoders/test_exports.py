@@ -22,6 +22,7 @@ from superlink.decoders.png import load_masks
 from superlink.decoders.rle import mask_of
 from superlink.decoders.writers import open_writer
 from superlink.decoders.writers.yolo import mirrored
+from superlink.router.errors import InputError
 from tests.decoders.found import POINTS, SIZE, Results, boxes, keypoints, masks, picture, written
 
 
@@ -226,3 +227,24 @@ def test_masks_and_drawings_come_as_png(tmp_path: Path) -> None:
 
 def test_left_and_right_change_places_in_a_mirror() -> None:
     assert mirrored(["nose", "left_eye", "right_eye", "left_ear"]) == [0, 2, 1, 3]
+
+
+def test_what_a_writer_cannot_take_is_one_clear_line(tmp_path: Path) -> None:
+    for options, said in (
+        ({"categories": "star"}, "categories are a list of strings, got 'star'"),
+        ({"names": "a.png"}, "names are a list of strings"),
+        ({"names": [5]}, "names are a list of strings"),
+    ):
+        with pytest.raises(InputError, match=said):
+            open_writer("jsonl", tmp_path, **options)
+    writer = open_writer("jsonl", tmp_path)
+    for pixels, found, said in (
+        (np.zeros((4, 4), np.uint8), (), r"an array \(H, W, 3\) of uint8, got \(4, 4\) of uint8"),
+        (np.zeros((4, 4, 3)), (), r"got \(4, 4, 3\) of float64"),
+        ("a.png", (), "got str"),
+        (None, masks(2), "artifacts are a list or a mapping of them, got Masks"),
+        (None, [5], "a writer takes artifacts, got int"),
+    ):
+        with pytest.raises(InputError, match=said):
+            writer.add("a.png", pixels, found)
+    assert writer.done == frozenset()

@@ -27,7 +27,16 @@ class GraphBuilder:
         return self.graph.input(name, normal(type), default=default, description=description)
 
     def add(self, step: Step, *values: Any, **named: Any) -> Handle:
-        """Join a step to this workflow; the way for steps without inputs."""
+        """Join a step to this workflow; the way for steps without inputs.
+
+        Raises:
+            WorkflowError: no step.
+        """
+        if not isinstance(step, Step):
+            raise WorkflowError(
+                f"workflow {self.graph.name!r}: add takes a step, got {type(step).__name__}; "
+                f"steps.step makes one of a function"
+            )
         return self.graph.add(step, values, named)
 
     def output(self, name: str, handle: Any) -> None:

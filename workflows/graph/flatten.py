@@ -84,7 +84,7 @@ def _names(graph: Graph) -> Iterator[Problem]:
     for group in (kinds, [("output", name) for name, _ in graph.outputs]):
         seen: dict[str, str] = {}
         for kind, name in group:
-            if not _NAME.fullmatch(str(name)):
+            if not _is_name(name):
                 yield Problem(
                     message=f"{kind} {name!r}: expected a name of letters, digits, '_' and '-' "
                     f"that starts with a letter",
@@ -245,6 +245,10 @@ class _Scope:
         return any(id(node) in known for known in (self.inputs, self.flats, self.scopes)) or any(
             node is one for one in self.graph.nodes
         )
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def _passing(node: InputNode) -> Step:

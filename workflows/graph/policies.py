@@ -59,6 +59,13 @@ def policies_with(base: Policies, options: PolicyOptions) -> Policies:
     Raises:
         InputError: a value cannot be used.
     """
+    for option in options:
+        if option not in PolicyOptions.__annotations__:
+            known = ", ".join(PolicyOptions.__annotations__)
+            raise InputError(f"a step has no option {option!r}; every step takes {known}")
+    name: object = options.get("name", "")
+    if not isinstance(name, str):
+        raise InputError(f"the name of a step is words, got {name!r}")
     if "retry" in options:
         given = options["retry"]
         base = replace(base, retry=given if isinstance(given, Retry) else Retry(times=given))
@@ -74,9 +81,28 @@ def policies_with(base: Policies, options: PolicyOptions) -> Policies:
             raise InputError(f"cache is true or false, got {cache!r}")
         base = replace(base, cache=cache)
     if "seed" in options:
-        seed: object = options["seed"]
-        if seed is None or (isinstance(seed, int) and not isinstance(seed, bool)):
-            base = replace(base, seed=seed)
-        else:
-            raise InputError(f"the seed is a whole number, got {seed!r}")
+        seed = options["seed"]
+        base = replace(base, seed=None if seed is None else checked_seed(seed))
     return base
+
+
+def checked_seed(seed: object) -> int:
+    """`seed` as given, when it is one.
+
+    Raises:
+        InputError: no whole number of at most 64 bits.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**64:
+        raise InputError(f"the seed is a whole number of at most 64 bits, got {seed!r}")
+    return seed
+
+
+def checked_count(number: object, what: str) -> int:
+    """`number` as given, when it is a whole number from 1.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise InputError(f"{what} is a whole number from 1, got {number!r}")
+    return number

@@ -35,6 +35,7 @@ _NAMED: dict[str, PortType] = {
     "None": type(None),
     "Any": Any,
 }
+DEEPEST = 20  # levels of lists in the name of a type
 _NAME_OF = {kind: name for name, kind in _NAMED.items()}
 
 
@@ -58,6 +59,8 @@ def from_name(text: str) -> PortType:
     given: object = text
     if not isinstance(given, str) or not given.strip():
         raise ValueError(f"a type is one of {', '.join(_NAMED)}, list[...] or A | B, got {text!r}")
+    if text.count("[") > DEEPEST:
+        raise ValueError(f"lists in lists go {DEEPEST} deep at most")
     parts = _split(text)
     if len(parts) > 1:
         return _union([from_name(part) for part in parts])

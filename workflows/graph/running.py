@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from langchain_core.callbacks import CallbackManagerForChainRun
@@ -58,6 +58,9 @@ def as_completed(
 ) -> Iterator[tuple[int, Result | StepError, dict[str, Any]]]:
     """Index, outcome and inputs as they were read, of every input as it finishes."""
     _check_mode(errors)
+    if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
+        what = type(inputs).__name__
+        raise InputError(f"a batch takes a list of inputs, got {what}; invoke takes a single one")
     managers: dict[int, CallbackManagerForChainRun] = {}
 
     def entries() -> Iterator[Entry]:

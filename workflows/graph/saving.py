@@ -56,7 +56,18 @@ def to_data(graph: Graph) -> dict[str, Any]:
     Raises:
         WorkflowError: something has no form in files: a lambda, or a type of the user's own.
     """
+    _refuse_circles(graph, ())
     return {"version": VERSION, **_graph(graph)}
+
+
+def _refuse_circles(graph: Graph, around: tuple[Graph, ...]) -> None:
+    if any(graph is one for one in around):
+        raise _refused(graph.name, f"workflow {graph.name!r} contains itself")
+    for node in graph.nodes:
+        bodies = [node.graph] if node.step is None else list(node.step.bodies.values())
+        for inner in bodies:
+            if isinstance(inner, Graph):
+                _refuse_circles(inner, (*around, graph))
 
 
 def _graph(graph: Graph) -> dict[str, Any]:

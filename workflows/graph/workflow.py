@@ -19,10 +19,12 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import BaseModel
 from typing_extensions import Self
 
+from superlink.router.errors import InputError
 from superlink.workflows.graph.building import GraphBuilder
 from superlink.workflows.graph.context import Cache, Context
 from superlink.workflows.graph.definition import Graph
 from superlink.workflows.graph.describing import model_of, schema_of
+from superlink.workflows.graph.policies import checked_count, checked_seed
 from superlink.workflows.graph.running import Errors, as_completed, invoked, streamed, streamed_async
 from superlink.workflows.graph.systems import system_for
 
@@ -56,12 +58,14 @@ class Workflow(GraphBuilder, Runnable[Any, dict[str, Any]]):
         seed: int = 0,
         asks: int = 1,
     ) -> None:
+        if not isinstance(name, str):
+            raise InputError(f"the name of a workflow is words, got {name!r}")
         super().__init__(Graph(name, description=description))
         self.name: str = name
         self._system = system
         self._cache = cache
-        self._seed = seed
-        self._asks = asks
+        self._seed = checked_seed(seed)
+        self._asks = checked_count(asks, "asks")
 
     def using(
         self,
@@ -75,8 +79,8 @@ class Workflow(GraphBuilder, Runnable[Any, dict[str, Any]]):
         other = copy.copy(self)
         other._system = self._system if system is None else system
         other._cache = self._cache if cache is None else cache
-        other._seed = self._seed if seed is None else seed
-        other._asks = self._asks if asks is None else asks
+        other._seed = self._seeded(seed)
+        other._asks = self._asks if asks is None else checked_count(asks, "asks")
         return other
 
     def _context(self, config: RunnableConfig, threads: int | None) -> Context:
@@ -85,8 +89,10 @@ class Workflow(GraphBuilder, Runnable[Any, dict[str, Any]]):
         def system() -> System:
             return system_for(asked)
 
-        most = threads or config.get("max_concurrency") or 16
-        return Context(system, self._cache, asks=self._asks, threads=max(1, most))
+        most = config.get("max_concurrency") if threads is None else threads
+        if most is not None:
+            checked_count(most, "max_concurrency")
+        return Context(system, self._cache, asks=self._asks, threads=most or 16)
 
     def invoke(
         self,
@@ -169,7 +175,7 @@ class Workflow(GraphBuilder, Runnable[Any, dict[str, Any]]):
     ) -> Generator[tuple[int, Any, dict[str, Any]], None, None]:
         """As `batch_as_completed`, with the inputs of each result as they were read, pictures among them."""
         first = (config[0] if config else None) if isinstance(config, list) else config
-        most = max_concurrency or (first or {}).get("max_concurrency")
+        most = (first or {}).get("max_concurrency") if max_concurrency is None else max_concurrency
         yield from as_completed(
             self._plan(),
             self._context(first or {}, most),
@@ -269,7 +275,7 @@ class Workflow(GraphBuilder, Runnable[Any, dict[str, Any]]):
             yield chunk
 
     def _seeded(self, seed: int | None) -> int:
-        return self._seed if seed is None else seed
+        return self._seed if seed is None else checked_seed(seed)
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
         return model_of(self.graph, "input")

@@ -19,6 +19,7 @@ from superlink.agents.tools.specs import ToolSpec, spec_of
 from superlink.agents.tools.toolbox import Toolbox, checked
 from superlink.decoders.artifacts import Picture
 from superlink.router.errors import InputError, SuperlinkError
+from superlink.workflows.graph.parsing import NOT_DATA, data_of_yaml
 
 VERSION = 1
 # Arguments in which a reference may stand.
@@ -158,9 +159,12 @@ class Plan:
         Raises:
             PlanError: no YAML, another version, or a field that plans do not have; names the place.
         """
+        given: object = text
+        if not isinstance(given, str):
+            raise PlanError(f"a plan is read from a text of YAML, got {type(given).__name__}")
         try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            data = data_of_yaml(text)
+        except NOT_DATA as error:
             raise PlanError(f"the plan is no YAML: {' '.join(str(error).split())}") from error
         top = _fields(data, "the plan", ("version", "goal", "steps"))
         if top.get("version") != VERSION:

@@ -54,7 +54,7 @@ def _step(function: Callable[..., Any], options: PolicyOptions) -> Step:
     name = getattr(function, "__name__", type(function).__name__)
     hints = _hints(function)
     ports = []
-    parameters = inspect.signature(function).parameters.values()
+    parameters = _signature(function).parameters.values()
     seeded = any(one.name == SEED and one.kind is inspect.Parameter.KEYWORD_ONLY for one in parameters)
     for one in parameters:
         if one.kind is inspect.Parameter.VAR_KEYWORD:
@@ -82,6 +82,14 @@ def _step(function: Callable[..., Any], options: PolicyOptions) -> Step:
         name=options.get("name", "function" if name == "<lambda>" else ""),
         policies=policies_with(Policies(), options),
     )
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except ValueError as error:  # some that are written in C
+        name = getattr(function, "__name__", type(function).__name__)
+        raise WorkflowError(f"step {name!r}: its parameters are not known; wrap it in a function") from error
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

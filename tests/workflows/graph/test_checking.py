@@ -371,3 +371,25 @@ def _literal(x: int) -> Literal["low", "high"]:
 @steps.step
 def _protocol(x: _Sized) -> _Sized:
     return x
+
+
+def test_what_is_no_step_option_or_name_is_told_at_once() -> None:
+    for make, said in (
+        (lambda: steps.crop(retires=2), "a step has no option 'retires'; every step takes name, retry"),
+        (lambda: steps.detect("star", name=5), "the name of a step is words, got 5"),
+        (lambda: steps.crop(seed=2**64), "at most 64 bits"),
+        (lambda: Workflow(5), "the name of a workflow is words, got 5"),
+        (lambda: Workflow("x", asks=0), "asks is a whole number from 1, got 0"),
+        (lambda: Workflow("x", seed="1"), "the seed is a whole number"),
+        (lambda: Workflow("x").using(asks=True), "asks is a whole number from 1, got True"),
+    ):
+        with pytest.raises(InputError, match=said):
+            make()
+    with pytest.raises(WorkflowError, match=r"add takes a step, got builtin_function_or_method; steps\.step"):
+        Workflow("x").add(len)
+    with pytest.raises(WorkflowError, match="step 'int': its parameters are not known"):
+        steps.step(int)
+    unnamed = Workflow("x")
+    unnamed.output(None, unnamed.input("a", int))
+    with pytest.raises(WorkflowError, match="output None: expected a name"):
+        unnamed.check()

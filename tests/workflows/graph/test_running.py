@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from superlink import StepError, Workflow, steps
+from superlink import InputError, StepError, Workflow, steps
 from superlink.workflows.graph.results import Result
 from tests.workflows.graph.toys import add, double, inc, is_even, refuse_three, total, upto, wrong
 
@@ -433,3 +433,38 @@ def test_what_follows_an_error_that_is_raised_does_not_start(calls: list[str]) -
     with pytest.raises(StepError):
         chain(refuse_three, inc).batch([3, *range(100, 200)], max_concurrency=1)
     assert len(calls) < 10
+
+
+@steps.step
+def unspeakable(x: int) -> int:
+    class Unspeakable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    if x == 1:
+        raise Unspeakable
+    return x
+
+
+def test_an_error_that_cannot_be_put_into_words_harms_its_item_alone() -> None:
+    good, bad = chain(unspeakable).batch([0, 1], errors="return")
+    assert good["y"] == 0
+    assert "Unspeakable" in str(bad)
+
+
+@pytest.mark.parametrize("most", [0, -1, 1.5, "2", True])
+def test_a_number_of_items_at_once_that_is_none_is_refused(most: Any) -> None:
+    wf = chain(inc)
+    for run in (
+        lambda: wf.batch([1, 2], max_concurrency=most),
+        lambda: wf.batch([1, 2], {"max_concurrency": most}),
+        lambda: wf.invoke(1, {"max_concurrency": most}),
+    ):
+        with pytest.raises(InputError, match="max_concurrency is a whole number from 1"):
+            run()
+
+
+@pytest.mark.parametrize("inputs", ["folder", b"x", {"x": 1}, 5])
+def test_a_batch_of_one_thing_is_refused_before_its_letters_are_taken_for_inputs(inputs: Any) -> None:
+    with pytest.raises(InputError, match="a batch takes a list of inputs, got"):
+        chain(inc).batch(inputs)

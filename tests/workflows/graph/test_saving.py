@@ -199,3 +199,44 @@ def test_yaml_is_plain_and_in_the_order_of_building() -> None:
     assert list(yaml.safe_load(yaml.safe_dump(data, sort_keys=False))["steps"]) == [
         node.name for node in everything().graph.nodes
     ]
+
+
+def test_a_workflow_that_contains_itself_cannot_be_saved(tmp_path: Path) -> None:
+    wf = Workflow("circle")
+    wf.output("o", wf(wf.input("x", int)))
+    with pytest.raises(WorkflowError, match="'circle' contains itself"):
+        wf.save(tmp_path / "wf.yaml")
+    assert not list(tmp_path.iterdir())
+
+
+LAUGHS = "".join(f"  x{n + 1}: &x{n + 1} [{', '.join([f'*x{n}'] * 10)}]\n" for n in range(8))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD.replace("name: good", "name: &n [*n]"), "more than 1,000,000 values; aliases"),
+        (GOOD + "description:\n  x0: &x0 [ha, ha]\n" + LAUGHS, "more than 1,000,000 values; aliases"),
+        ("[" * 5000, "more than 100 brackets in each other"),
+        (GOOD + "[1, 2]: 3\n", "unhashable key"),
+        (GOOD.replace("Image", f"'{'list[' * 2000}int{']' * 2000}'"), "lists in lists go 20 deep at most"),
+    ],
+    ids=["endless", "laughs", "deep", "list as key", "deep type"],
+)
+def test_texts_that_grow_without_end_are_refused_in_time(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(WorkflowError) as caught:
+        Workflow.load(path)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert "\n" not in str(caught.value)
+
+
+def test_a_path_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        Workflow.load("a\0b")
+    with pytest.raises(InputError, match="the path of a file, got NoneType"):
+        Workflow.load(None)
+    with pytest.raises(InputError, match="more than 10,000,000 bytes"):
+        Workflow.load("/dev/zero")

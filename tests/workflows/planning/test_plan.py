@@ -197,6 +197,9 @@ def test_yaml_and_back_is_the_same_plan(goal: str, steps: list[PlanStep]) -> Non
     ("text", "said"),
     [
         ("a: [", "the plan is no YAML"),
+        (None, "a plan is read from a text of YAML, got NoneType"),
+        ("version: 1\nsteps: &a [*a]", "the plan is no YAML: more than 1,000,000 values"),
+        ("version: 1\ngoal: a\ngoal: b\nsteps: []", "'goal' a second time"),
         ("- 1", "the plan has the fields version, goal, steps, got list"),
         ("version: 2\nsteps: []", "a plan of version 1 can be read, got version 2"),
         ("version: 1\nsteps: 3", "the steps of a plan are a list, got int"),
