@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,19 @@ PROGRAM = [sys.executable, "-m", "tests.agents.ray.programs"]
 def _own(lines: Iterable[str]) -> Iterator[str]:
     """What a program printed itself: Ray tells on stdout, too, that a node or an actor is gone."""
     return (line.strip() for line in lines if re.match(r"(\d+ )?Here: |\d+$", line))
+
+
+def _settled_cpus() -> float:
+    """What is free once actors that were ended earlier have given back theirs."""
+    seen = [-1.0]
+
+    def settled() -> bool:
+        time.sleep(1.0)
+        seen.append(ray.available_resources()["CPU"])
+        return seen[-1] == seen[-2]
+
+    wait_until(settled, 60)
+    return seen[-1]
 
 
 def test_a_forward_pass_that_hangs_ends_its_process() -> None:
@@ -60,7 +74,7 @@ def test_a_model_that_does_not_load_says_why(runtime: Path, sleeper_folder: Path
 
 def test_a_client_that_is_killed_leaves_nothing_behind(runtime: Path, sleeper_folder: Path) -> None:
     address = ray.get_runtime_context().gcs_address
-    before = ray.available_resources()["CPU"]
+    before = _settled_cpus()
     command = [*PROGRAM, "joins", address, str(sleeper_folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
         try:
