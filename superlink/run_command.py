@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from superlink.agents.embedded import model_folder
 from superlink.ask_command import open_system
 from superlink.workflows.graph.folders import Summary, run_folder
 from superlink.workflows.graph.workflow import Workflow
@@ -54,6 +55,7 @@ def run(job: Job, *, json: bool = False) -> int:
         SuperlinkError: nothing can be run at all.
     """
     workflow = loaded(job.workflow, job.allow)
+    model_folder(job.model)  # an unknown one would fail every picture
 
     @cache
     def system() -> System:

@@ -52,6 +52,13 @@ def test_pictures_are_run_and_what_failed_is_told(run: Run, folder: Path) -> Non
     assert again.stdout.splitlines()[0] == "3 of 3 pictures done (2 of them earlier), 0 failed"
 
 
+def test_an_unknown_model_is_told_once_and_no_picture_is_tried(run: Run, folder: Path) -> None:
+    result = run("run", "wf.yaml", "--images", "photos", "--out", "out", "-m", "nope")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("superlink: unknown model 'nope'")
+    assert not (folder / "out").exists()
+
+
 def test_json_is_one_object_and_nothing_else(run: Run, folder: Path) -> None:
     arguments = ("run", "wf.yaml", "--images", "photos", "--out", "out", "--json")
     result = run(*arguments)

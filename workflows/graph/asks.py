@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from superlink.agents.questions import checked_threshold
 from superlink.decoders.artifacts import Artifact
 from superlink.router.errors import InputError
 from superlink.workflows.graph.errors import StepError
 from superlink.workflows.graph.image import Image
+from superlink.workflows.graph.policies import checked_count
 
 if TYPE_CHECKING:
     from superlink.agents.pictures import PictureLike
@@ -36,9 +38,27 @@ class AskSettings:
         max_new_tokens: int | None = None,
         options: Mapping[str, Mapping[str, object]] | None = None,
     ) -> AskSettings:
-        """Settings as `System.ask` takes them."""
+        """Settings as `System.ask` takes them.
+
+        Raises:
+            InputError: one that no system could use.
+        """
+        if max_new_tokens is not None:
+            checked_count(max_new_tokens, "max_new_tokens")
+        if not isinstance(options or {}, Mapping) or not all(
+            isinstance(given, Mapping) for given in (options or {}).values()
+        ):
+            raise InputError(
+                'options are given by decoder, as in {"stable_diffusion": {"steps": 20}}, '
+                f"got {options!r}"
+            )
         own = {decoder: dict(sorted(given.items())) for decoder, given in sorted((options or {}).items())}
-        return cls(threshold=threshold, max_new_tokens=max_new_tokens, options=own, shown=repr(own))
+        return cls(
+            threshold=checked_threshold(threshold),
+            max_new_tokens=max_new_tokens,
+            options=own,
+            shown=repr(own),
+        )
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of `System.ask` for what was set."""

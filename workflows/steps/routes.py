@@ -36,6 +36,9 @@ RETURNS: dict[str, PortType] = {
 }
 
 
+SETTINGS = ("threshold", "max_new_tokens", "options")  # of asking
+
+
 class RouteOptions(PolicyOptions, total=False):
     """What every step that asks takes besides its own parameters."""
 
@@ -106,7 +109,7 @@ def count(phrase: str | None = None, **options: Unpack[RouteOptions]) -> Step:
             returns=int,
             light=True,
             name=options.get("name", ""),
-            policies=policies_with(Policies(), _policies(options)),
+            policies=policies_with(Policies(), options),
         )
     text = sentences.detect(_phrases((phrase,), "count"))
 
@@ -163,9 +166,7 @@ def _asking(
         filled = text.format_map(dict(zip(words, said, strict=False)))
         return AskRequest(text=filled, image=picture, refs=tuple(said[len(words) :]))
 
-    settings: dict[str, Any] = {
-        name: value for name, value in options.items() if name in ("threshold", "max_new_tokens", "options")
-    }
+    settings: dict[str, Any] = {name: value for name, value in options.items() if name in SETTINGS}
     return Step(
         kind=kind,
         ports=tuple(ports),
@@ -203,7 +204,8 @@ def _never(*values: Any) -> Any:
 
 
 def _policies(options: RouteOptions) -> PolicyOptions:
-    own: Any = {name: value for name, value in options.items() if name in PolicyOptions.__annotations__}
+    """All but the settings of asking; `policies_with` refuses what is none of them either."""
+    own: Any = {name: value for name, value in options.items() if name not in SETTINGS}
     chosen: PolicyOptions = own
     return chosen
 

@@ -377,6 +377,10 @@ def test_what_is_no_step_option_or_name_is_told_at_once() -> None:
     for make, said in (
         (lambda: steps.crop(retires=2), "a step has no option 'retires'; every step takes name, retry"),
         (lambda: steps.detect("star", name=5), "the name of a step is words, got 5"),
+        (lambda: steps.detect("star", treshold=0.5), "a step has no option 'treshold'"),
+        (lambda: steps.detect("star", threshold=float("nan")), "the threshold is a score in 0..1, got nan"),
+        (lambda: steps.caption(max_new_tokens=0), "max_new_tokens is a whole number from 1, got 0"),
+        (lambda: steps.generate("a star", options=5), "options are given by decoder, as in .* got 5"),
         (lambda: steps.crop(seed=2**64), "at most 64 bits"),
         (lambda: Workflow(5), "the name of a workflow is words, got 5"),
         (lambda: Workflow("x", asks=0), "asks is a whole number from 1, got 0"),
