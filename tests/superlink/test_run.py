@@ -55,7 +55,7 @@ def test_pictures_are_run_and_what_failed_is_told(run: Run, folder: Path) -> Non
 def test_an_unknown_model_is_told_once_and_no_picture_is_tried(run: Run, folder: Path) -> None:
     result = run("run", "wf.yaml", "--images", "photos", "--out", "out", "-m", "nope")
     assert result.exit_code == 1
-    assert result.stderr.startswith("superlink: unknown model 'nope'")
+    assert result.stderr.startswith("superlink: error: unknown model 'nope'")
     assert not (folder / "out").exists()
 
 

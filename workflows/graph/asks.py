@@ -45,9 +45,8 @@ class AskSettings:
         """
         if max_new_tokens is not None:
             checked_count(max_new_tokens, "max_new_tokens")
-        if not isinstance(options or {}, Mapping) or not all(
-            isinstance(given, Mapping) for given in (options or {}).values()
-        ):
+        given: object = options or {}
+        if not isinstance(given, Mapping) or any(not isinstance(own, Mapping) for own in given.values()):
             raise InputError(
                 'options are given by decoder, as in {"stable_diffusion": {"steps": 20}}, '
                 f"got {options!r}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from superlink.agents.ray.host import watch
@@ -62,16 +63,21 @@ def loses(folder: str) -> None:
     session = system_of(engine).session()
     tell(session.ask("Find."))
     cluster.remove_node(far, allow_graceful=False)
+    until(lambda: not engine.status().of("slow")[0].up)  # its process notices a little later
     start = time.monotonic()
     tell(session.ask("Find."))
     sys.stdout.write(f"{time.monotonic() - start:.0f}\n")
     cluster.add_node(num_cpus=2, resources={"far": 1})
-    limit = time.monotonic() + 200
-    while not engine.status().of("slow")[0].up and time.monotonic() < limit:
-        time.sleep(1)
+    until(lambda: engine.status().of("slow")[0].up)
     tell(session.ask("Find."))
     engine.close()
     cluster.shutdown()
+
+
+def until(reached: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 200
+    while not reached() and time.monotonic() < limit:
+        time.sleep(1)
 
 
 def tell(turn: object) -> None:
