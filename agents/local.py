@@ -40,7 +40,7 @@ class LocalEngine:
 
     def status(self) -> SystemStatus:
         decoders = (worker.status() for worker in self._workers.values())
-        return SystemStatus(workers=(router_status(self._router.status()), *decoders))
+        return SystemStatus(workers=(router_status(self._router.status(), self._router.meter), *decoders))
 
     def close(self) -> None:
         self._router.close()

@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 
 import torch
 
+from superlink.agents.status import Meter
 from superlink.router.encoded import EncodedRequest, RequestEncoder
 from superlink.router.errors import BusyError, LostError
 from superlink.router.generation import GenerationLoop, StepStates
@@ -50,6 +51,7 @@ class _Submission:
     """The requests of one caller."""
 
     requests: Sequence[EncodedRequest]
+    started: float = field(default_factory=time.monotonic)
     outbox: SimpleQueue[list[Event] | LostError] = field(default_factory=SimpleQueue)
     # Index of every request whose reply is being written, by its row in the loop.
     places: dict[int, int] = field(default_factory=dict)
@@ -75,6 +77,7 @@ class RouterService:
             prefix_bytes: for keys and values of prompts and replies, of which later prompts reuse
                 what they have in common with them; 0 keeps none.
         """
+        self.meter = Meter()  # of replies that were finished
         self._capacity = max_rows + max_waiting
         self._encoder = RequestEncoder(tokenizer, router.config, content=prefix_bytes > 0)
         self._prefixes = PrefixStore(router, router.config, limit=prefix_bytes)
@@ -225,6 +228,7 @@ class RouterService:
                 submission.left = len(submission.places)
                 if not submission.left:
                     self._open.discard(submission)
+                    self.meter.done(time.monotonic() - submission.started, len(submission.requests))
         for submission, own in found.items():
             submission.outbox.put(own)
 

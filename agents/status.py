@@ -70,9 +70,9 @@ class Writes(Protocol):
     def rows_per_step(self) -> float: ...
 
 
-def router_status(now: Writes, meter: Meter | None = None) -> WorkerStatus:
+def router_status(now: Writes, meter: Meter) -> WorkerStatus:
     """The router among the workers; its batches are the rows of one step."""
-    own = (meter or Meter()).read("router", waiting=now.waiting, running=now.running)
+    own = meter.read("router", waiting=now.waiting, running=now.running)
     return replace(own, batch_mean=now.rows_per_step)
 
 

@@ -21,7 +21,7 @@ from superlink.agents.ray.metrics import ActorMetrics
 from superlink.agents.ray.placement import RouterPlacement
 from superlink.agents.ray.transport import Parcel, Pixels, unpacked_requests
 from superlink.agents.router_service import RouterService
-from superlink.agents.status import Meter, WorkerStatus, router_status
+from superlink.agents.status import WorkerStatus, router_status
 from superlink.router.errors import SuperlinkError
 from superlink.router.messages import Message
 from superlink.router.requests import Event, GenerateOptions, LinkReady, Request
@@ -40,7 +40,6 @@ class RouterHost:
             max_waiting=placement.queue,
             prefix_bytes=placement.prefix_bytes,
         )
-        self._meter = Meter()
         self._metrics = ActorMetrics("router")
         if placement.warm_up:
             greeting = Request(
@@ -71,14 +70,13 @@ class RouterHost:
         try:
             while events := await feed.take():
                 yield events
+            seconds, waiting = loop.time() - start, self._service.status().waiting
+            self._metrics.done(seconds, count=len(requests), waiting=waiting)
         finally:
-            seconds = loop.time() - start
-            self._meter.done(seconds, len(requests))
-            self._metrics.done(seconds, count=len(requests), waiting=self._service.status().waiting)
             feed.abandoned = True
 
     async def status(self) -> WorkerStatus:
-        return router_status(self._service.status(), self._meter)
+        return router_status(self._service.status(), self._service.meter)
 
     def _write(self, requests: Sequence[Request], feed: _Feed) -> None:
         try:

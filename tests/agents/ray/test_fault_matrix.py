@@ -163,21 +163,25 @@ def stream_closed(engine: Deployment) -> str:
     request = Request(
         conversation=(Message(role="user", text="Find."),), options=GenerateOptions(forced=reply_ids(LONG))
     )
+    before = engine.status().of("router")[0].done
     events = engine.stream([request])
     next(events)
     events.close()
     wait_until(lambda: not engine.status().of("router")[0].running, BUDGET)
-    return "nothing more; the router stops writing"
+    finished = engine.status().of("router")[0].done - before
+    return "the whole reply is written" if finished else "nothing more; the router stops writing"
 
 
 def call_cancelled(engine: Deployment) -> str:
+    pid = process(engine, "quick")
     engine.submit("quick", [make_call(1, seconds=2.0)])
     time.sleep(0.5)
     future = engine.submit("quick", [make_call(2, act="die")])
     time.sleep(0.3)
     assert future.cancel()
-    described(engine.submit("quick", [make_call(3)]).result(BUDGET)[0])
-    return "cancellation; it never runs"
+    outcome = described(engine.submit("quick", [make_call(3)]).result(BUDGET)[0])
+    ran = process(engine, "quick") != pid  # the call would have ended its process
+    return f"cancellation; {'it ran' if ran or outcome != 'its result' else 'it never runs'}"
 
 
 CELLS: dict[tuple[str, str], Callable[[Deployment], str]] = {
