@@ -121,8 +121,9 @@ def test_what_the_folder_could_find_is_found_as_before(start: Path, tmp_path: Pa
     assert len(before) == len(after) == 4
     for one, other in zip(before, after, strict=True):
         assert len(one)
-        np.testing.assert_array_equal(one.xyxy, other.xyxy)
-        np.testing.assert_array_equal(one.scores, other.scores)
+        # The weights are the same bits; where they lie in memory may change how sums are rounded.
+        np.testing.assert_allclose(one.xyxy, other.xyxy, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5, atol=1e-7)
         assert one.names == other.names
 
 
