@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from superlink.agents.embedded import model_folder
 from superlink.ask_command import open_system
-from superlink.workflows.graph.folders import Summary, run_folder
+from superlink.router.errors import InputError
+from superlink.workflows.graph.folders import Place, Summary, run_folder
 from superlink.workflows.graph.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Job:
     out: Path
     model: str = "tiny"
     engine: str = "local"
+    address: str | None = None  # of a Ray cluster
     format: str = "jsonl"
     resume: bool = False
     max_failures: int | None = None
@@ -59,7 +61,7 @@ def run(job: Job, *, json: bool = False) -> int:
 
     @cache
     def system() -> System:
-        return open_system(job.model, job.engine, quiet=True)  # the bar below is shown meanwhile
+        return open_system(job.model, "local", quiet=True)  # the bar below is shown meanwhile
 
     with progress() as (started, advance):
         summary = run_folder(
@@ -70,6 +72,7 @@ def run(job: Job, *, json: bool = False) -> int:
             resume=job.resume,
             max_failures=job.max_failures,
             max_concurrency=job.jobs,
+            place=_place(job),
             about=f"{job.model}, seed {job.seed}",
             started=started,
             advance=advance,
@@ -79,6 +82,24 @@ def run(job: Job, *, json: bool = False) -> int:
     else:
         _report(summary)
     return len(summary.failed)
+
+
+def _place(job: Job) -> Place | None:
+    """Where pictures are worked on; None: in this process.
+
+    Raises:
+        ModelError: no such model.
+        InputError: an address without a cluster.
+    """
+    if job.engine != "ray":
+        if job.address is not None:
+            raise InputError(f"--address is that of a Ray cluster; --engine {job.engine} has none")
+        return None
+    from superlink.workflows.graph.ray_data import OnRay
+
+    return OnRay(
+        model=model_folder(job.model).resolve(), allow=job.allow, address=job.address, pictures=job.jobs
+    )
 
 
 def loaded(path: Path, allow: Sequence[str]) -> Workflow:

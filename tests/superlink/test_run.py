@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from superlink import run_command
-from superlink.agents.model_folder import Model
+from superlink.agents.model_folder import Model, save_model
+from superlink.workflows.graph.folders import Summary
 from tests.agents.tiny_model import saying
 from tests.superlink.conftest import REPLY, Run, save_scene
 
@@ -115,6 +116,33 @@ def test_errors_are_one_line(run: Run, folder: Path, arguments: tuple[str, ...],
     assert line.startswith("superlink: error: ")
     assert said in line
     assert not (folder / "out").exists()
+
+
+def test_a_cluster_is_handed_what_it_needs(
+    run: Run, folder: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from superlink.workflows.graph.ray_data import OnRay
+
+    save_model(folder / "model", model)
+    places: list[object] = []
+
+    def run_folder(*_: object, place: object, **__: object) -> Summary:
+        places.append(place)
+        return Summary(total=1, done=1, skipped=0, failed=(), stopped=False, files=())
+
+    monkeypatch.setattr(run_command, "run_folder", run_folder)
+    arguments = ("run", "wf.yaml", "--images", "photos", "--out", "out", "--model", "model")
+    cluster = ("--engine", "ray", "--address", "a:1", "--jobs", "3", "--allow", "json")
+    assert run(*arguments).exit_code == 0
+    assert run(*arguments, *cluster).exit_code == 0
+    assert places == [
+        None,
+        OnRay(model=(folder / "model").resolve(), allow=("json",), address="a:1", pictures=3),
+    ]
+    wrong = run(*arguments, "--address", "a:1")
+    assert (wrong.exit_code, wrong.stderr) == (
+        1, "superlink: error: --address is that of a Ray cluster; --engine local has none\n"
+    )  # fmt: skip
 
 
 def test_bad_usage_exits_with_two(run: Run, folder: Path) -> None:

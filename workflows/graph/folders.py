@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Picture, Text
 from superlink.decoders.export import to_json
@@ -51,6 +51,39 @@ class Summary:
             "stopped": self.stopped,
             "files": [str(file) for file in self.files],
         }
+
+
+class Place(Protocol):
+    """Where the pictures of a run are worked on."""
+
+    def finished(
+        self, workflow: Workflow, pictures: Mapping[str, Path]
+    ) -> Generator[tuple[str, Result | StepError, Image | None], None, None]:
+        """Name, outcome and the picture as it was read, of every picture as it is finished; in any order.
+
+        Args:
+            workflow: with one picture as its input.
+            pictures: files, by name.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Here:
+    """In this process."""
+
+    max_concurrency: int | None = None  # pictures on their way at the same time
+
+    def finished(
+        self, workflow: Workflow, pictures: Mapping[str, Path]
+    ) -> Generator[tuple[str, Result | StepError, Image | None], None, None]:
+        """See `Place`."""
+        names, port = list(pictures), picture_input(workflow).name
+        inputs = ({port: pictures[name]} for name in names)
+        results = workflow.with_inputs_as_completed(inputs, max_concurrency=self.max_concurrency)
+        with closing(results):
+            for index, outcome, given in results:
+                photo = given.get(port)
+                yield names[index], outcome, photo if isinstance(photo, Image) else None
 
 
 def pictures_in(folder: Path) -> list[str]:
@@ -94,6 +127,7 @@ def run_folder(
     resume: bool = False,
     max_failures: int | None = None,
     max_concurrency: int | None = None,
+    place: Place | None = None,
     about: str = "",
     started: Callable[[int, int], None] = lambda total, skipped: None,
     advance: Callable[[str], None] = lambda name: None,
@@ -107,7 +141,8 @@ def run_folder(
         format: of the results, see `superlink.decoders.writers`.
         resume: go on with what an earlier run left there; pictures that failed are tried again.
         max_failures: stop when more pictures failed; None never stops.
-        max_concurrency: pictures on their way at the same time.
+        max_concurrency: pictures on their way at the same time in this process.
+        place: where they are worked on instead; see `superlink.workflows.graph.ray_data`.
         about: of the model; a run is only resumed with the same.
         started: told the number of pictures, and of those that are done already.
         advance: told the name of every picture that is finished.
@@ -117,7 +152,7 @@ def run_folder(
         InputError: a folder cannot be used, or holds the results of another run.
     """
     workflow.check()
-    node = picture_input(workflow)
+    picture_input(workflow)
     names = pictures_in(images)
     writer = open_writer(format, out, names=names)
     _claim(out, _identity(workflow, format, about), resume=resume)
@@ -126,14 +161,13 @@ def run_folder(
     started(len(names), len(names) - len(waiting))
     failed: list[tuple[str, str]] = []
     stopped = False
-    inputs: Iterator[dict[str, Any]] = ({node.name: images / name} for name in waiting)
-    results = workflow.with_inputs_as_completed(inputs, max_concurrency=max_concurrency)
-    with closing(results):
-        for index, outcome, given in results:
-            error = _keep(writer, waiting[index], outcome, given.get(node.name))
-            advance(waiting[index])
+    place = place or Here(max_concurrency=max_concurrency)
+    with closing(place.finished(workflow, {name: images / name for name in waiting})) as results:
+        for name, outcome, picture in results:
+            error = _keep(writer, name, outcome, picture)
+            advance(name)
             if error:
-                failed.append((waiting[index], error))
+                failed.append((name, error))
                 stopped = max_failures is not None and len(failed) > max_failures
             if stopped:
                 break
@@ -184,10 +218,9 @@ def _claim(out: Path, identity: dict[str, Any], *, resume: bool) -> None:
             )
 
 
-def _keep(writer: Writer, name: str, outcome: Result | StepError, photo: Any) -> str:
+def _keep(writer: Writer, name: str, outcome: Result | StepError, picture: Image | None) -> str:
     """Write the results of one picture; the reason, if it failed."""
     errors = (outcome,) if isinstance(outcome, StepError) else outcome.errors
-    picture = photo if isinstance(photo, Image) else None
     size = None if picture is None else picture.size
     artifacts: dict[str, Artifact] = {}
     values: dict[str, Any] = {}

@@ -274,6 +274,11 @@ class Workflow(GraphBuilder, Runnable[Any, dict[str, Any]]):
         async for chunk in self._atransform_stream_with_config(one(), run, config):
             yield chunk
 
+    @property
+    def seed(self) -> int:
+        """Of everything random in a run that names no other."""
+        return self._seed
+
     def _seeded(self, seed: int | None) -> int:
         return self._seed if seed is None else checked_seed(seed)
 
