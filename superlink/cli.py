@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import superlink
+from superlink.streams import own_stdout
 
 if TYPE_CHECKING:
     from superlink.agents.engine import Startable
@@ -228,7 +229,7 @@ def ask(
         )
     points, boxes = [parse_point(text) for text in point or ()], [parse_box(text) for text in box or ()]
     options = decoder_options(steps=steps, guidance=guidance, image_guidance=image_guidance, size=size)
-    with one_line_errors(debug=debug):
+    with one_line_errors(debug=debug), own_stdout():
         question = Question(
             images=tuple(images),
             instruction=instruction,
@@ -281,7 +282,7 @@ def chat(
     if store is not None and session is None:
         raise typer.BadParameter("--store says where a --session is kept; name that, too")
     options = decoder_options(steps=steps, guidance=guidance, image_guidance=image_guidance, size=size)
-    with one_line_errors(debug=debug):
+    with one_line_errors(debug=debug), own_stdout():
         failures = run(
             image=image,
             model=model,
@@ -391,6 +392,7 @@ def run_workflow(
     ] = None,
     model: Model = "tiny",
     engine: EngineName = "local",
+    address: Address = None,
     seed: Seed = 0,
     debug: Debug = False,
 ) -> None:
@@ -405,7 +407,7 @@ def run_workflow(
     from superlink.run_command import describe as print_description
     from superlink.run_command import run as run_job
 
-    with one_line_errors(debug=debug):
+    with one_line_errors(debug=debug), own_stdout():
         if describe or images is None or out is None:
             print_description(workflow, tuple(allow or ()))
             return
@@ -415,6 +417,7 @@ def run_workflow(
             out=out,
             model=model,
             engine=engine,
+            address=address,
             format=format,
             resume=resume,
             max_failures=max_failures,
