@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -192,6 +193,15 @@ def test_a_drawing_and_a_text_of_the_graph_name_all_steps(tmp_path: Path) -> Non
     drawn = wf.draw()
     assert drawn.save(tmp_path / "graph.png").is_file()
     assert drawn.pixels.shape[0] > 200
+
+
+def test_an_arrow_that_passes_a_step_is_drawn_beside_it() -> None:
+    wf = Workflow("heads")
+    photo = wf.input("photo", Image)
+    wf.output("heads", steps.crop()(photo, steps.detect("head")(photo)))
+    line = (wf.draw().pixels == (80, 96, 112)).all(-1).astype(int)
+    strokes = (np.diff(line, axis=1, prepend=0) == 1).sum(1)
+    assert strokes.max() == 3  # both sides of the step, and the arrow
 
 
 def test_yaml_is_plain_and_in_the_order_of_building() -> None:
