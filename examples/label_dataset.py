@@ -31,4 +31,6 @@ def main(images: str, out: str, *, model: str | Path = "tiny") -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit("name two folders: python examples/label_dataset.py PHOTOS DATASET")
     main(*sys.argv[1:3])

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from superlink import Image, Workflow, steps
 
+SCENE = str(Path(__file__).with_name("scene.png"))
+
 
 def workflow(phrase: str = "person") -> Workflow:
     """The picture in which what is meant cannot be made out, and how many there were."""
@@ -18,11 +20,12 @@ def workflow(phrase: str = "person") -> Workflow:
     return wf
 
 
-def main(path: str, out: str, *, phrase: str = "person", model: str | Path = "tiny") -> None:
+def main(
+    path: str = SCENE, out: str = "blurred.png", *, phrase: str = "person", model: str | Path = "tiny"
+) -> None:
     found = workflow(phrase).using(system=model).invoke(path)
     print(found["blurred"].save(out), "hides", found["number"])
 
 
 if __name__ == "__main__":
-    here = Path(__file__).with_name("scene.png")
-    main(*(sys.argv[1:3] if len(sys.argv) > 2 else (str(here), "blurred.png")))
+    main(*sys.argv[1:3])
