@@ -32,10 +32,11 @@ from benchmarks.report import surroundings
 from superlink.agents.model_folder import Model, save_model
 from superlink.agents.ray.engine import Deployment, RayEngine
 from superlink.agents.ray.placement import DecoderPlacement, Placement
-from superlink.agents.ray.transport import packed_calls
+from superlink.agents.ray.transport import Parcel, packed_calls, unpacked_calls
 from superlink.agents.status import quantile
+from superlink.agents.worker import answer
 from superlink.decoders.artifacts import Text
-from superlink.decoders.contract import Call, Failure, Route
+from superlink.decoders.contract import Call, Failure, Outcome, Route
 from superlink.router.links import SuperLink
 from superlink.router.model import Router
 from superlink.router.tokens import RoutingToken
@@ -90,20 +91,38 @@ def milliseconds(seconds: list[float]) -> dict[str, float]:
     }
 
 
-def hops(engine: Deployment, calls: int) -> dict[str, Any]:
-    """The engine's way to a decoder that does nothing, against the bare call of the same actor method."""
-    (actor,) = engine._actors["noop"]
-    call = a_call(NONE)
+class Bare:
+    """A plain actor around a decoder: no queue, no batches, no deadlines, no numbers."""
+
+    def __init__(self, fixed: float) -> None:
+        torch.set_num_threads(1)
+        route = Route(token=NONE, returns=Text)
+        self._decoder = SleeperConfig(name="bare", routes=(route,), fixed=fixed).build(32).eval()
+
+    async def nothing(self, parcel: object) -> None:
+        """What Ray alone takes."""
+
+    async def answer(self, parcel: Parcel) -> list[Outcome]:
+        return answer(self._decoder, unpacked_calls(parcel, ()))
+
+
+def hops(engine: Deployment, name: str, kind: RoutingToken, fixed: float, calls: int) -> dict[str, Any]:
+    """The engine's way to a decoder against that through a plain actor with the same decoder."""
+    actor: Any = ray.remote(num_cpus=0)(Bare)
+    bare = actor.remote(fixed)
+    call = a_call(kind)
     parcel, _ = packed_calls([call], engine._store)
-    rounds: list[tuple[list[float], list[float]]] = []
-    for _ in range(5):  # in turns, so that other load falls on both alike
-        bare = times(lambda: ray.get(actor.answer.remote(parcel)), calls // 5)
-        rounds.append((bare, times(lambda: engine.submit("noop", [call]).result(60), calls // 5)))
-    bare, ours = (sorted(seconds for one in rounds for seconds in one[side]) for side in (0, 1))
-    overheads = [quantile(mine, 0.5) - quantile(base, 0.5) for base, mine in rounds]
+    ways: dict[str, Callable[[], object]] = {
+        "empty": lambda: ray.get(bare.nothing.remote(parcel)),
+        "bare": lambda: ray.get(bare.answer.remote(parcel)),
+        "engine": lambda: engine.submit(name, [call]).result(60),
+    }
+    # In turns, so that other load falls on all alike.
+    rounds = [{way: times(run, calls // 5) for way, run in ways.items()} for _ in range(5)]
+    overheads = [quantile(one["engine"], 0.5) - quantile(one["bare"], 0.5) for one in rounds]
+    together = {way: sorted(seconds for one in rounds for seconds in one[way]) for way in ways}
     return {
-        "bare": milliseconds(bare),
-        "engine": milliseconds(ours),
+        **{way: milliseconds(seconds) for way, seconds in together.items()},
         "overhead_ms": round(statistics.median(overheads) * 1e3, 3),
     }
 
@@ -200,7 +219,8 @@ def main() -> None:
         folder = model_folder(Path(temporary))
         engine = RayEngine(placement=place).start(folder, decoders=[SleeperConfig])
         result: dict[str, Any] = {
-            "hops": hops(engine, given.calls),
+            "hops": hops(engine, "noop", NONE, 0.0, given.calls),
+            "alone": hops(engine, "single", ONE, FIXED + EACH, given.calls),
             "batching": batching(engine, given.sessions, given.seconds),
             "payloads": payloads(engine, given.calls),
         }

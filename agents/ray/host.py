@@ -6,6 +6,7 @@ Ray only counts what it does; the engine makes an actor of it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import threading
@@ -54,6 +55,7 @@ class Host:
         self._metrics = ActorMetrics(config.name)
         self._worker = DecoderWorker(decoder, max_calls=placement.max_batch, max_waiting=placement.queue)
         watch(self._worker, placement.timeout)
+        gc.freeze()  # modules and weights stay: no collection needs to look at them again
 
     def __repr__(self) -> str:
         """What Ray calls the actor in its logs."""

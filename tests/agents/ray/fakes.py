@@ -59,7 +59,8 @@ class Sleeper(Decoder[Any, Any]):
 
     def forward(self, links: LinkBatch, inputs: Sequence[Call]) -> Tensor:
         longest = max(float(call.options.get("seconds", 0.0)) for call in inputs)  # type: ignore[arg-type]
-        time.sleep(self.config.fixed + self.config.each * len(inputs) + longest)
+        if seconds := self.config.fixed + self.config.each * len(inputs) + longest:
+            time.sleep(seconds)
         for call in inputs:
             match call.options.get("act"):
                 case "die":
