@@ -375,8 +375,14 @@ def run_workflow(
         int | None, typer.Option("--max-failures", min=0, help="Stop when more pictures failed.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Pictures on their way at the same time.")
-    ] = None,
+        int,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Pictures on their way at the same time; more is faster, and may change a last digit.",
+        ),
+    ] = 1,
     describe: Annotated[
         bool, typer.Option("--describe", help="Only print inputs, outputs, steps and schemas, as JSON.")
     ] = False,
@@ -435,7 +441,7 @@ def train(context: typer.Context) -> None:
     """Train router and decoders together: superlink train RECIPE."""
     from superlink.workflows.train.command import app as command
 
-    with one_line_errors(debug="--debug" in context.args):
+    with one_line_errors(debug="--debug" in context.args), own_stdout():
         command(args=context.args, prog_name="superlink train")
 
 

@@ -36,7 +36,7 @@ class Job:
     format: str = "jsonl"
     resume: bool = False
     max_failures: int | None = None
-    jobs: int | None = None
+    jobs: int = 1
     seed: int = 0
     allow: tuple[str, ...] = ()
 

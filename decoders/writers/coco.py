@@ -1,6 +1,7 @@
 """COCO: `coco.json` with all pictures, as pycocotools reads it.
 
-One annotation for every item of every artifact; masks are run lengths, scores ride along.
+One annotation for every item of every artifact; masks are run lengths, scores ride along. Numbers have the
+digits of all exports, see `superlink.decoders.export`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from superlink.decoders.artifacts import Keypoints
 from superlink.decoders.coco import annotations_of, categories
+from superlink.decoders.export import COORDINATE_DIGITS, SCORE_DIGITS
 from superlink.decoders.files import write_whole
 from superlink.decoders.writers.records import Record
 from superlink.decoders.writers.writer import Item, Writer
@@ -25,7 +27,7 @@ class CocoWriter(Writer):
         for artifact in item.found:
             points = list(artifact.keypoint_names) if isinstance(artifact, Keypoints) else None
             for row, phrase in zip(annotations_of(artifact), artifact.phrases, strict=True):
-                rows.append({**row, "category": phrase, "points": points})
+                rows.append({**_rounded(row), "category": phrase, "points": points})
         names = dict.fromkeys(name for artifact in item.found for name in artifact.names)
         return {"size": item.size, "names": list(names), "rows": rows}
 
@@ -63,6 +65,19 @@ class CocoWriter(Writer):
             "categories": known,
         }
         return [write_whole(self.folder / "coco.json", json.dumps(data).encode() + b"\n")]
+
+
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """An annotation without digits that no decoder can tell."""
+    shorter = dict(row)
+    for key in ("bbox", "keypoints"):
+        if key in row:
+            shorter[key] = [round(float(value), COORDINATE_DIGITS) for value in row[key]]
+    if "area" in row:
+        shorter["area"] = round(float(row["area"]), COORDINATE_DIGITS)
+    if "score" in row:
+        shorter["score"] = round(float(row["score"]), SCORE_DIGITS)
+    return shorter
 
 
 def _placed(values: Sequence[float], own: Sequence[str], wanted: Sequence[str]) -> list[float]:

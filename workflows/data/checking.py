@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from superlink.router.errors import DataError, InputError
 from superlink.workflows.data.formats import DataFile, open_data
@@ -33,6 +34,17 @@ class Report:
         if len(self.bad) > most_bad:
             said.append(f"  and {len(self.bad) - most_bad} more")
         return said
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, all bad records included."""
+        return {
+            "path": str(self.data.path),
+            "format": self.data.format,
+            "samples": self.samples,
+            "tried": self.tried,
+            "tasks": dict(self.tasks),
+            "bad": list(self.bad),
+        }
 
 
 def check_data(

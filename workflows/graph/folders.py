@@ -71,7 +71,7 @@ class Place(Protocol):
 class Here:
     """In this process."""
 
-    max_concurrency: int | None = None  # pictures on their way at the same time
+    max_concurrency: int | None = 1  # pictures on their way at the same time
 
     def finished(
         self, workflow: Workflow, pictures: Mapping[str, Path]
@@ -126,7 +126,7 @@ def run_folder(
     format: str = "jsonl",
     resume: bool = False,
     max_failures: int | None = None,
-    max_concurrency: int | None = None,
+    max_concurrency: int | None = 1,
     place: Place | None = None,
     about: str = "",
     started: Callable[[int, int], None] = lambda total, skipped: None,
@@ -141,7 +141,8 @@ def run_folder(
         format: of the results, see `superlink.decoders.writers`.
         resume: go on with what an earlier run left there; pictures that failed are tried again.
         max_failures: stop when more pictures failed; None never stops.
-        max_concurrency: pictures on their way at the same time in this process.
+        max_concurrency: pictures on their way at the same time in this process; None: as many as it takes.
+            With more than one, what happens to run together decides how last digits are rounded.
         place: where they are worked on instead; see `superlink.workflows.graph.ray_data`.
         about: of the model; a run is only resumed with the same.
         started: told the number of pictures, and of those that are done already.

@@ -36,7 +36,7 @@ class OnRay:
     allow: tuple[str, ...] = ()  # modules whose functions the workflow uses
     address: str | None = None
     actors: int | None = None  # None: one for every CPU of the cluster
-    pictures: int | None = None  # on their way at the same time in one actor
+    pictures: int | None = 1  # on their way at the same time in one actor
 
     def finished(
         self, workflow: Workflow, pictures: Mapping[str, Path]

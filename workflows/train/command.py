@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from superlink.workflows.train.finetune_command import SUMMARIES, staged_command
-from superlink.workflows.train.starting import Debug, Gpu, Local, Resume, start_run
+from superlink.workflows.train.starting import Debug, Gpu, Json, Local, Resume, start_run
 
 if TYPE_CHECKING:
     from superlink.workflows.train.config import TrainConfig
@@ -67,6 +67,7 @@ def train_command(
     gpu: Gpu = False,
     local: Local = False,
     resume: Resume = True,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Train router and decoders together.
@@ -75,7 +76,7 @@ def train_command(
     with exactly the result of a run that was never stopped.
     """
     config = _config(recipe, start=start, workers=workers, steps=steps, seed=seed, prefetch=prefetch, gpu=gpu)
-    start_run(config, out or Path("runs") / recipe, local=local, resume=resume)
+    start_run(config, out or Path("runs") / recipe, local=local, resume=resume, json=json)
 
 
 @app.command("list")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json as json_format
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from superlink.workflows.train.starting import Debug, Gpu, Local, Resume, start_run
+from superlink.workflows.train.starting import Debug, Gpu, Json, Local, Resume, start_run
 
 # Name and purpose of every recipe that learns from the user's data; needs no torch.
 SUMMARIES = {
@@ -68,6 +69,7 @@ def staged_command(
     gpu: Gpu = False,
     local: Local = False,
     resume: Resume = True,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """The data is checked first: what it holds, and the first records that cannot be used, by name."""
@@ -91,6 +93,8 @@ def staged_command(
         typer.echo(line, err=True)
     sources = sources_of(start, reports, seed=seed, skip_bad=skip_bad)
     if only_check:
+        if json:
+            typer.echo(json_format.dumps([report.to_json() for report in reports]))
         return
     changes = Changes(
         steps=steps,
@@ -105,7 +109,7 @@ def staged_command(
         seed=seed,
     )
     config = config_of(recipe, start, sources, samples=total(reports), changes=changes)
-    start_run(config, folder, local=local, resume=resume)
+    start_run(config, folder, local=local, resume=resume, json=json)
 
 
 def _shown(indices: Sequence[int]) -> Iterable[int]:

@@ -161,11 +161,17 @@ def test_several_kinds_of_data_train_together_and_can_be_checked_alone(
     only = called(model, tmp_path / "no", *data, "--check")
     assert only.exit_code == 0, only.output
     assert "talk.jsonl: llava, 1 samples: 1 conversation" in only.stderr
+    checked = json.loads(called(model, tmp_path / "no", *data, "--check", "--json").stdout)
+    assert [(one["format"], one["tasks"]) for one in checked][1] == ("llava", {"conversation": 1})
     assert not (tmp_path / "no").exists()
-    result = called(model, tmp_path / "run", *data, "--steps", "2", "--batch", "4", recipe="tune")
+    result = called(model, tmp_path / "run", *data, "--steps", "2", "--batch", "4", "--json", recipe="tune")
     assert result.exit_code == 0, result.output
     (line, *_) = read_lines(tmp_path / "run" / "metrics.jsonl")
     assert line["stage"] == "tune"
+    told = json.loads(result.stdout)
+    assert (told["steps"], told["of"], told["finished"]) == (2, 2, True)
+    assert told["model"] == str(tmp_path / "run" / "model")
+    assert told["losses"]["total"] > 0
 
 
 def test_what_the_model_cannot_learn_is_said_before_anything_starts(
