@@ -219,6 +219,8 @@ class System:
         """
         from superlink.agents.tools.toolbox import Toolbox
 
+        if toolbox is not None and not isinstance(toolbox, Toolbox):
+            raise InputError(f"a toolbox is made with Toolbox(system), got {type(toolbox).__name__}")
         if toolbox is not None and toolbox.system is not self:
             raise InputError("the toolbox belongs to another system; make one with Toolbox(system)")
         return (toolbox or Toolbox(self)).tool(name)

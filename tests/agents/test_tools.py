@@ -124,6 +124,8 @@ def test_there_is_a_tool_for_every_routing_token_that_a_decoder_answers(model: M
         scripted(model)[0].as_tool("pose")
     with pytest.raises(InputError, match="no tool 'fly'; there are detect"):
         scripted(model)[0].as_tool("fly")
+    with pytest.raises(InputError, match=r"made with Toolbox\(system\), got int"):
+        scripted(model)[0].as_tool("detect", toolbox=5)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="belongs to another system"):
         scripted(model)[0].as_tool("detect", toolbox=Toolbox(tiny()))
 
