@@ -6,6 +6,7 @@ Ray only counts what it does; the engine makes an actor of it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from collections import deque
@@ -47,6 +48,7 @@ class RouterHost:
             )
             for _ in self._service.stream([greeting]):
                 pass
+        gc.freeze()  # modules and weights stay: no collection needs to look at them again
 
     def __repr__(self) -> str:
         """What Ray calls the actor in its logs."""
