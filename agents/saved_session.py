@@ -48,6 +48,7 @@ class SessionState:
     shown: str = ""  # id of the picture that the conversation showed last
     prompt_pictures: list[str] = field(default_factory=list)  # of each prompt so far, where it lies
     ends: list[int] = field(default_factory=list)  # how many messages there were after each round
+    row: int | None = None  # by which a store knows the session; None for one that no store keeps
 
     def remember(self, asked: Sequence[Message], turn: Turn) -> None:
         """One more round: examples and question, and what they gave."""
@@ -102,7 +103,7 @@ def write_session(state: SessionState, folder: str | os.PathLike[str]) -> None:
         InputError: the folder holds other things, or cannot be written.
     """
     target = Path(folder)
-    ours = not target.exists() or (target / SESSION_FILE).is_file()
+    ours = not target.exists() or _is_session(target / SESSION_FILE)
     if not ours and not (target.is_dir() and _is_empty(target)):
         raise InputError(f"{str(target)!r} is not a session's folder; name a new one")
     pictures = {one.id: one.pixels for one in state.pictures.values()}
@@ -164,6 +165,15 @@ def _ends(data: Mapping[str, Any]) -> list[int]:
         return [int(end) for end in data["ends"]]
     messages = len(data["messages"])
     return list(range(2, messages + 1, 2)) if messages == 2 * len(data["turns"]) else []
+
+
+def _is_session(path: Path) -> bool:
+    """Whether a session was written there; other programs call their files `session.json` too."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(data, dict) and "format" in data and "turns" in data
 
 
 def _is_empty(folder: Path) -> bool:

@@ -249,5 +249,5 @@ class Session:
         if self._store is None or self.name is None:
             return
         new = [Round(asked=asked, turn=turn) for asked, turn in [*self._state.rounds()][self._saved :]]
-        self._store.append(self.name, self._saved + 1, new)
+        self._state.row = self._store.append(self.name, self._saved + 1, new, self._state.row)
         self._saved += len(new)

@@ -53,12 +53,22 @@ class SessionFile:
     """Transactions on one file, which is made when something is first written."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        try:
+            self.path = Path(path).absolute()  # the same file, wherever the process goes later
+        except OSError as error:
+            raise InputError(
+                f"sessions in {os.fspath(path)!r}: the folder that this process is in is gone; "
+                f"name a path from the root"
+            ) from error
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection | None]:
         """A consistent view; None where there is no file yet."""
-        if not self.path.exists():
+        try:
+            there = self.path.exists()
+        except OSError as error:  # a name that is too long, a folder that may not be looked into
+            raise InputError(f"sessions in {str(self.path)!r}: {error.strerror or error}") from error
+        if not there:
             yield None
             return
         with self._connected() as db:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from PIL import Image
 
@@ -43,13 +43,18 @@ def home() -> Path:
     return Path(data or Path.home() / ".local" / "share") / "superlink"
 
 
+def is_name(name: object) -> TypeGuard[str]:
+    """Whether a session can be called that. A lone surrogate, which SQLite refuses, is not printable."""
+    return isinstance(name, str) and bool(name.strip()) and name.isprintable() and len(name) <= 200
+
+
 def checked_name(name: object) -> str:
     """`name` as given, when a session can be called that.
 
     Raises:
         InputError: it is no line of up to 200 characters.
     """
-    if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > 200:
+    if not is_name(name):
         raise InputError(f"a session's name is a line of up to 200 characters, got {name!r}")
     return name
 
@@ -88,8 +93,8 @@ class SessionStore:
         """Args:
         path: the file, made when the first round is saved; by default `sessions.db` in `home()`.
         """
-        self.path = home() / FILE if path is None else Path(path)
-        self._file = SessionFile(self.path)
+        self._file = SessionFile(home() / FILE if path is None else path)
+        self.path = self._file.path
 
     def list(self) -> tuple[StoredSession, ...]:
         """All sessions, by name.
@@ -105,16 +110,16 @@ class SessionStore:
         Raises:
             InputError: there is none of that name; otherwise as for `list`.
         """
-        found = self._listed("WHERE s.name = ?", (name,))
+        found = self._named(name)
         if not found:
             raise self._missing(name)
         return found[0]
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and bool(self._listed("WHERE s.name = ?", (name,)))
+        return bool(self._named(name))
 
     def read(self, name: str) -> SessionState:
-        """Everything that was said in a session.
+        """Everything that was said in a session, and its `row`, by which `append` knows it again.
 
         Raises:
             InputError: there is none of that name, or it is damaged; otherwise as for `list`.
@@ -131,7 +136,7 @@ class SessionStore:
                 (session,),
             ).fetchall()
         pixels = _Pixels(dict(data), place=f"session {name!r} in {str(self.path)!r}")
-        state = SessionState()
+        state = SessionState(row=session)
         for place, (number, text) in enumerate(rows, start=1):
             if number != place:
                 raise InputError(
@@ -141,17 +146,22 @@ class SessionStore:
             state.remember(one.asked, one.turn)
         return state
 
-    def append(self, name: str, number: int, rounds: Sequence[Round]) -> None:
+    def append(self, name: str, number: int, rounds: Sequence[Round], row: int | None = None) -> int:
         """Save further rounds, all of them or none; a session begins with its first.
 
         Args:
             name: of the session.
             number: of the first of `rounds`, from 1.
             rounds: one after the other.
+            row: what `read` or the first `append` gave. A session that was deleted and begun anew has
+                another one, though it may have as many rounds. None = whatever has the name.
+
+        Returns:
+            The row of the session.
 
         Raises:
             InputError: rounds of these numbers are there, or the ones before are not, since another
-                process went on with the session; a full disk; otherwise as for `list`.
+                process went on with the session, or deleted it; a full disk; otherwise as for `list`.
         """
         checked_name(name)
         kept = [(_round_to(one), _pictures_of(one)) for one in rounds]
@@ -164,6 +174,12 @@ class SessionStore:
             now = _now()
             db.execute("INSERT OR IGNORE INTO sessions (name, created) VALUES (?, ?)", (name, now))
             session = _id(db, name)
+            assert session is not None
+            if row not in (None, session):
+                raise InputError(
+                    f"session {name!r} was deleted by somebody else after it was opened; open it again, or "
+                    f"keep this one with fork(name=...)"
+                )
             (last,) = db.execute("SELECT count(*) FROM rounds WHERE session = ?", (session,)).fetchone()
             if last != number - 1:
                 raise InputError(
@@ -177,6 +193,7 @@ class SessionStore:
             for at, (text, own) in enumerate(kept, start=number):
                 db.execute("INSERT INTO rounds VALUES (?, ?, ?, ?)", (session, at, now, text))
                 db.executemany("INSERT INTO uses VALUES (?, ?, ?)", [(session, at, key) for key in own])
+        return session
 
     def fork(self, name: str, new: str, *, at: int | None = None) -> None:
         """Begin another session with the first rounds of this one; its pictures are shared.
@@ -229,6 +246,9 @@ class SessionStore:
         with self._file.writing() as db:
             db.execute("DELETE FROM sessions WHERE name = ?", (name,))
             db.execute("DELETE FROM pictures WHERE id NOT IN (SELECT picture FROM uses)")
+
+    def _named(self, name: object) -> tuple[StoredSession, ...]:
+        return self._listed("WHERE s.name = ?", (name,)) if is_name(name) else ()
 
     def _listed(self, where: str, given: tuple[str, ...]) -> tuple[StoredSession, ...]:
         with self._file.reading() as db:
@@ -314,6 +334,8 @@ def _has(db: sqlite3.Connection, picture: str) -> bool:
 
 
 def _id(db: sqlite3.Connection, name: str) -> int | None:
+    if not is_name(name):
+        return None
     row = db.execute("SELECT id FROM sessions WHERE name = ?", (name,)).fetchone()
     return None if row is None else int(row[0])
 

@@ -278,7 +278,8 @@ def _paired(text: str | Texts, image: PictureLike | Images | None) -> list[tuple
         raise InputError(f"{len(texts)} texts do not pair with {len(images)} images; pass as many of each")
     if texts is None:
         assert images is not None
-        assert isinstance(text, str)
+        if not isinstance(text, str):
+            raise InputError(f"an instruction is a string or a list of them, got {type(text).__name__}")
         return [(text, one) for one in images]
     if images is None:
         assert not isinstance(image, list | tuple)

@@ -166,3 +166,21 @@ def test_a_damaged_folder_is_one_line(family: Model, tmp_path: Path) -> None:
     picture.unlink()
     with pytest.raises(InputError, match="does not exist"):
         system.session(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "foreign", ['{"mine": "login cookies"}', '{"format": 1}', '["format", "turns"]', "", "not JSON", "\xff"]
+)
+def test_a_folder_with_a_session_file_of_another_program_is_left_alone(
+    family: Model, tmp_path: Path, foreign: str
+) -> None:
+    system, _ = scripted(family, FIND)
+    session = system.session()
+    session.ask("Find them.", image=scene())
+    (tmp_path / "session.json").write_bytes(foreign.encode("latin-1"))
+    (tmp_path / "main.c").write_text("int main;")
+    for write in (session.save, session.export):
+        with pytest.raises(InputError, match="not a session's folder; name a new one"):
+            write(tmp_path)
+    assert (tmp_path / "session.json").read_bytes() == foreign.encode("latin-1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["main.c", "session.json"]

@@ -322,3 +322,8 @@ def test_a_round_that_cannot_be_is_no_place_to_fork(system: System, at: Any) -> 
     session.ask("Find them.", image=scene())
     with pytest.raises(InputError, match="has 1 rounds, it cannot be forked at"):
         session.fork(at)
+
+
+def test_an_instruction_that_is_no_text_is_one_line(system: System) -> None:
+    with pytest.raises(InputError, match="an instruction is a string or a list of them, got int"):
+        system.ask(5, image=[scene()])  # type: ignore[call-overload]

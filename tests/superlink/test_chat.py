@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import sys
 from pathlib import Path
 
+import pytest
+
+from superlink.cli import main
 from tests.superlink.conftest import Run, save_scene
 
 
@@ -51,3 +57,23 @@ def test_no_picture_at_all_still_talks(run: Run) -> None:
     line = json.loads(result.stdout)
     assert line["image"] is None
     assert {failure["kind"] for failure in line["failures"]} == {"input"}
+
+
+@pytest.mark.usefixtures("run")
+def test_a_question_or_a_file_name_that_is_no_text_does_not_end_the_talk(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = picture.rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    typed = b"Find it.\nFind every \xff star.\n/image %b\nAgain.\n" % os.fsencode(odd)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed), encoding="utf-8", errors="strict"))
+    monkeypatch.setattr(sys, "argv", ["superlink", "chat", "--session", "work", "--json"])
+    monkeypatch.setenv("SUPERLINK_HOME", str(tmp_path / "home"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1  # two questions about no picture
+    lines = list(map(json.loads, capsys.readouterr().out.splitlines()))
+    assert [line["image"] for line in lines] == [None, None, str(odd)]
+    monkeypatch.setattr(sys, "argv", ["superlink", "sessions", "show", "work"])
+    with pytest.raises(SystemExit):
+        main()
+    assert r"2. Find every \udcff star." in capsys.readouterr().out

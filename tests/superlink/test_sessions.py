@@ -97,3 +97,26 @@ def test_bad_usage_is_told(run: Run, tmp_path: Path) -> None:
     assert other.exit_code == 1
     (line,) = other.stderr.splitlines()
     assert "file is not a database" in line
+
+
+def test_a_name_that_is_no_text_is_missing_like_any_other(run: Run, picture: Path, tmp_path: Path) -> None:
+    run("chat", str(picture), "--session", "work", typed="Find the star.\n")
+    for arguments in (("show",), ("delete", "--json"), ("export", str(tmp_path / "out"))):
+        command, *rest = arguments
+        result = run("sessions", command, "\udcff", *rest)
+        assert (result.exit_code, result.stdout) == (1, "")
+        (line,) = result.stderr.splitlines()
+        assert line.startswith(r"superlink: error: no session '\udcff' in ")
+    assert SessionStore().info("work").rounds == 1
+
+
+def test_an_export_leaves_the_session_file_of_another_program_alone(
+    run: Run, picture: Path, tmp_path: Path
+) -> None:
+    run("chat", str(picture), "--session", "work", typed="Find the star.\n")
+    (tmp_path / "proj").mkdir()
+    (tmp_path / "proj" / "session.json").write_text('{"mine": "login cookies"}')
+    result = run("sessions", "export", "work", str(tmp_path / "proj"))
+    assert result.exit_code == 1
+    assert "is not a session's folder; name a new one" in result.stderr
+    assert [path.read_text() for path in (tmp_path / "proj").iterdir()] == ['{"mine": "login cookies"}']
