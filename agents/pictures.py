@@ -25,8 +25,12 @@ from superlink.router.messages import ImageArray
 
 MAX_PIXELS = 50_000_000  # decoded 8-bit RGB of this size takes 150 MB
 
-# Pillow's decoders raise all of these on damaged files.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+# Pillow's decoders raise all of these on damaged files: RuntimeError in AVIF, its child NotImplementedError
+# in DDS and BLP, AttributeError in SPIDER, AssertionError, KeyError, TypeError and OverflowError in many.
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, RuntimeError, TypeError, AttributeError,
+    ArithmeticError, AssertionError, Image.DecompressionBombError, struct.error, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

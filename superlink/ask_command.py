@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 BATCH = 8  # pictures of one generation and one decoder call
 BATCH_PIXELS = 16_000_000  # of one batch, unless a single picture has more
+
+# Bytes of a stem: most file systems allow 255 in a name, and "-2-picture-10.png" or the like follows.
+STEM_BYTES = 200
 
 EMPTY: dict[str, Any] = {"text": "", "failures": [], "artifacts": [], "timings": {}}
 
@@ -49,7 +52,7 @@ def run(question: Question, *, json: bool, out: Path | None) -> int:
     """Answer for every picture, in order; once, where there is none.
 
     Returns:
-        How many pictures could not be used or had a decoder that failed.
+        How many pictures could not be used, had a decoder that failed or results that could not be saved.
 
     Raises:
         SuperlinkError: nothing can be asked at all (instruction, model, output folder).
@@ -67,7 +70,7 @@ def _answer(question: Question, *, json: bool, out: Path | None, opened: ExitSta
     if not question.images:
         system = opened.enter_context(open_system(question.model, question.engine))
         (turn,) = _ask(system, question, (), quiet=False)
-        saved = {} if out is None or turn.error else turn.save(out)
+        turn, saved = _saved(turn, out)
         show("", turn, saved)
         return int(bool(turn.error or turn.failures))
     stems = [] if out is None else _stems(question.images, out)
@@ -85,13 +88,22 @@ def _answer(question: Question, *, json: bool, out: Path | None, opened: ExitSta
                     show(name, str(picture), {})
                     failures += 1
                 else:
-                    turn = next(turns)
-                    saved = {} if out is None or turn.error else turn.save(out, stem=stems[done])
+                    turn, saved = _saved(next(turns), out, stem=stems[done] if stems else None)
                     show(name, turn, saved)
                     failures += bool(turn.error or turn.failures)
                 done += 1
                 advance()
     return failures
+
+
+def _saved(turn: Turn, out: Path | None, *, stem: str | None = None) -> tuple[Turn, dict[str, Path]]:
+    """A turn and what was written of it; one that cannot be written says why and spares the others."""
+    if out is None or turn.error:
+        return turn, {}
+    try:
+        return turn, turn.save(out, stem=stem)
+    except InputError as error:
+        return replace(turn, error=str(error)), {}
 
 
 def open_system(model: str, engine: str | Startable, *, quiet: bool = False) -> System:
@@ -167,8 +179,10 @@ def print_text(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
     if error:
         sys.stdout.flush()
         Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"superlink: error: {error}", "red"))
+    if isinstance(answer, str) or (
+        error and not answer.raw
+    ):  # with a reply, it is the files that are missing
         return
-    assert not isinstance(answer, str)
     for line in describe(answer):
         console.print(Text(line))
     for failure in answer.failures:
@@ -241,7 +255,7 @@ def _stems(names: Sequence[str], out: Path) -> list[str]:
     taken: set[str] = set()
     stems = []
     for name in names:
-        stem = candidate = Path(name).stem or "picture"
+        stem = candidate = _shortened(Path(name).stem) or "picture"
         number = 1
         while candidate.lower() in taken or any(_is_output(one, candidate) for one in inputs):
             number += 1
@@ -249,6 +263,13 @@ def _stems(names: Sequence[str], out: Path) -> list[str]:
         taken.add(candidate.lower())
         stems.append(candidate)
     return stems
+
+
+def _shortened(stem: str) -> str:
+    """The first letters of a name that leave room for what is put behind it."""
+    while len(os.fsencode(stem)) > STEM_BYTES:
+        stem = stem[:-1]
+    return stem
 
 
 def _is_output(name: str, stem: str) -> bool:

@@ -27,8 +27,17 @@ class LabelMeWriter(Writer):
     picture_folder = ""
 
     def _kept(self, item: Item) -> Mapping[str, Any]:
+        return {}
+
+    def _files(self, item: Item) -> Iterator[str]:
+        yield from super()._files(item)
+        if item.size is not None:
+            yield f"{item.head.stem}.json"
+
+    def _write(self, item: Item) -> None:
+        super()._write(item)
         if item.size is None:
-            return {}
+            return
         height, width = item.size
         shown = PurePosixPath(f"{item.head.stem}.png" if self._pictures else item.head.name).name
         data: dict[str, Any] = {
@@ -42,7 +51,6 @@ class LabelMeWriter(Writer):
         }
         text = json.dumps(data, indent=2).encode() + b"\n"
         write_whole(self.folder / f"{item.head.stem}.json", text)
-        return {}
 
     def _assembled(self, records: Iterator[Record]) -> Sequence[Path]:
         return [self.folder]

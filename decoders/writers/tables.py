@@ -13,17 +13,17 @@ from superlink.decoders.artifacts import Keypoints, Masks
 from superlink.decoders.export import COORDINATE_DIGITS, SCORE_DIGITS, to_json
 from superlink.decoders.files import write_whole
 from superlink.decoders.writers.records import Record
-from superlink.decoders.writers.writer import Item, Writer, made_pictures
+from superlink.decoders.writers.writer import Item, Writer, made_places, save_made
 
 
 class JsonLinesWriter(Writer):
-    """`results.jsonl`: a line a picture, in the form of `superlink ask --json`, and made pictures."""
+    """`results.jsonl`: a line a picture with artifacts as `superlink ask --json` has them; made pictures."""
 
     format = "jsonl"
     _tells_errors = True
 
     def _kept(self, item: Item) -> Mapping[str, Any]:
-        paths = made_pictures(item, self.folder)
+        paths = made_places(item)
         return {
             "image": item.head.name,
             "size": item.size,
@@ -33,6 +33,14 @@ class JsonLinesWriter(Writer):
             **({"error": item.head.error} if item.head.error else {}),
         }
 
+    def _files(self, item: Item) -> Iterator[str]:
+        yield from super()._files(item)
+        yield from made_places(item).values()
+
+    def _write(self, item: Item) -> None:
+        super()._write(item)
+        save_made(item, self.folder)
+
     def _assembled(self, records: Iterator[Record]) -> Sequence[Path]:
         lines = [json.dumps(record.body).encode() + b"\n" for record in records]
         return [write_whole(self.folder / "results.jsonl", b"".join(lines))]
@@ -41,11 +49,13 @@ class JsonLinesWriter(Writer):
 ITEM_COLUMNS = (
     "image", "artifact", "type", "decoder", "label", "score", "x0", "y0", "x1", "y1", "mask", "keypoints"
 )  # fmt: skip
+IMAGE_COLUMNS = ("image", "width", "height", "items", "text", "error")
 
 
 class CsvWriter(Writer):
     """`items.csv` with a row an item, `images.csv` with a row a picture and its values.
 
+    A value called like another column ("items") has the column "value.items".
     Corners are pixels; a mask is COCO's compressed run lengths, keypoints are JSON
     ({"nose": [x, y, visibility]}).
     """
@@ -84,11 +94,16 @@ class CsvWriter(Writer):
             kept.append((row, record.body["values"]))
         columns = sorted({key for _, values in kept for key in values})
         images = [[*row, *(values.get(key, "") for key in columns)] for row, values in kept]
-        heads = ("image", "width", "height", "items", "text", "error", *columns)
+        heads = (*IMAGE_COLUMNS, *map(_column, columns))
         return [
             _table(self.folder / "items.csv", ITEM_COLUMNS, items),
             _table(self.folder / "images.csv", heads, images),
         ]
+
+
+def _column(value: str) -> str:
+    # "value.items" gives way as well, lest it meets "items".
+    return f"value.{value}" if value.rpartition("value.")[2] in IMAGE_COLUMNS else value
 
 
 def _table(path: Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:

@@ -74,8 +74,10 @@ class Writer(ABC):
         self._sweep()
         self._records = Records(self.folder / FOLDER / self.format)
         self._lock = threading.Lock()
-        self._stems = {_plain(head.stem): name for name, head in self._records.heads.items()}
-        self._given = _stems(names)
+        self._stems = {_plain(stem): name for name, stem in self._records.stems.items()}
+        self._given = _stems(names, self._records.stems)
+        for name in self._records.unfinished:
+            self._remove(name, self._records.files(name))
 
     @property
     def done(self) -> frozenset[str]:
@@ -102,6 +104,8 @@ class Writer(ABC):
     ) -> None:
         """Keep the results of one picture, whole or not at all, in place of earlier ones of that name.
 
+        Files that the earlier ones had and these have not are removed.
+
         Args:
             name: of the picture, relative to where pictures come from: "site/3.jpg".
             picture: (H, W, 3) RGB, upright; None where it could not be read.
@@ -114,6 +118,8 @@ class Writer(ABC):
             InputError: artifacts of another picture's size, a name that leads out of the folder or to
                 the files of another picture, values that JSON cannot hold, or a full disk.
         """
+        if not isinstance(name, str):
+            raise InputError(f"the name of a picture is a string, got {type(name).__name__}")
         named = _named(artifacts)
         if picture is not None and not _is_picture(picture):
             raise InputError(f"the picture {name!r} is an array (H, W, 3) of uint8, got {_shown(picture)}")
@@ -132,17 +138,13 @@ class Writer(ABC):
         item = Item(
             head=head, size=size, pixels=picture, artifacts=named, text=text, values=dict(values or {})
         )
+        told = not error or self._tells_errors
+        files = tuple(sorted(self._files(item))) if told else ()
         try:
-            body = {} if error and not self._tells_errors else self._kept(item)
-            if self._pictures and picture is not None and not error:
-                save_picture(picture, self.folder / self.picture_folder / f"{head.stem}.png")
-            with self._lock:
-                # Last, since a record says that everything of this picture is there.
-                self._records.write(Record(head=head, body=body))
+            encoded = Record(head=head, body=self._kept(item) if told else {}, files=files).encoded()
         except (TypeError, ValueError) as problem:
-            if isinstance(problem, InputError):
-                raise
             raise InputError(f"values of {name!r} are not JSON: {problem}") from problem
+        self._replace(item, encoded, frozenset(files))
 
     def close(self) -> tuple[Path, ...]:
         """Put the files together from all records, those of earlier runs included.
@@ -171,15 +173,60 @@ class Writer(ABC):
 
     @abstractmethod
     def _kept(self, item: Item) -> Mapping[str, Any]:
-        """Write the files of one picture alone; what the record keeps for the others."""
+        """What the record keeps of one picture for the files of all."""
+
+    def _files(self, item: Item) -> Iterator[str]:
+        """Files of one picture alone, also those that `close` writes: paths from the folder."""
+        if self._saves(item):
+            yield str(PurePosixPath(self.picture_folder) / f"{item.head.stem}.png")
+
+    def _write(self, item: Item) -> None:
+        """Write the files of one picture alone."""
+        if item.pixels is not None and self._saves(item):
+            save_picture(item.pixels, self.folder / self.picture_folder / f"{item.head.stem}.png")
 
     @abstractmethod
     def _assembled(self, records: Iterator[Record]) -> Sequence[Path]:
         """Write the files of all pictures."""
 
+    def _saves(self, item: Item) -> bool:
+        return self._pictures and item.pixels is not None and not item.head.error
+
+    def _replace(self, item: Item, encoded: bytes, files: frozenset[str]) -> None:
+        """Bring the files of one picture alone to disk in place of earlier ones, then its record."""
+        head = item.head
+        with self._lock:
+            before = self._records.files(head.name)
+            if before | files:
+                # First, so that files which a killed process leaves behind are known to the next one.
+                self._records.begin(head, before | files)
+        try:
+            self._remove(head.name, before - files)
+            if files:
+                self._write(item)
+            with self._lock:
+                # Last, since a record says that everything of this picture is there.
+                self._records.write(head, encoded)
+        except InputError:
+            self._remove(head.name, before | files)
+            raise
+
+    def _remove(self, name: str, files: frozenset[str]) -> None:
+        """Remove own files of a picture, unless another format in this folder has them for it, too."""
+        for file in sorted(files - self._records.shared(name)) if files else ():
+            path = self.folder / file
+            try:
+                path.unlink()
+            except (FileNotFoundError, NotADirectoryError):
+                pass  # a process that was killed had not written it yet
+            except OSError as error:
+                raise InputError(
+                    f"cannot remove {str(path)!r}, which is of earlier results of {name!r}: "
+                    f"{error.strerror or error}"
+                ) from error
+
     def _claimed(self, name: str) -> str:
-        known = self._records.heads.get(name)
-        stem = self._given.get(name) or (_stem(name) if known is None else known.stem)
+        stem = self._given.get(name) or self._records.stems.get(name) or _stem(name)
         other = self._stems.setdefault(_plain(stem), name)
         if other != name:
             raise InputError(
@@ -196,15 +243,18 @@ class Writer(ABC):
                     path.unlink()
 
 
-def made_pictures(item: Item, folder: Path) -> dict[str, str]:
-    """Save pictures that decoders made; their paths from `folder`, by id."""
-    paths = {}
+def made_places(item: Item) -> dict[str, str]:
+    """Where pictures that decoders made belong: paths from the folder, by id."""
+    made = (one.origin.id for one in item.artifacts if isinstance(one, Picture))
+    return {id: f"made/{item.head.stem}-{id}.png" for id in made}
+
+
+def save_made(item: Item, folder: Path) -> None:
+    """Save pictures that decoders made."""
+    places = made_places(item)
     for one in item.artifacts:
         if isinstance(one, Picture):
-            place = f"made/{item.head.stem}-{one.origin.id}.png"
-            save_picture(one.pixels, folder / place)
-            paths[one.origin.id] = place
-    return paths
+            save_picture(one.pixels, folder / places[one.origin.id])
 
 
 def _named(artifacts: Artifacts) -> tuple[Artifact, ...]:
@@ -218,6 +268,8 @@ def _named(artifacts: Artifacts) -> tuple[Artifact, ...]:
     taken: set[str] = set()
     named: list[Artifact] = []
     for name, one in given:
+        if not isinstance(name, str) or not _is_file_name(name):
+            raise InputError(f"ids of artifacts become names of files, which {name!r} cannot be")
         wanted = candidate = name.replace("/", "_") or type(one).__name__.lower()
         number = 1
         while candidate in taken:
@@ -238,18 +290,25 @@ def _shown(given: object) -> str:
 
 def _stem(name: str) -> str:
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or not path.stem or "\0" in name:
+    if path.is_absolute() or ".." in path.parts or not path.stem or not _is_file_name(name):
         raise InputError(
             f"{name!r} cannot name files in a folder; name pictures relative to where they come from"
         )
     return str(path.with_suffix(""))
 
 
-def _stems(names: Sequence[str]) -> dict[str, str]:
-    """Names of output files; those that would be the same are numbered in the order given."""
-    taken: set[str] = set()
-    stems: dict[str, str] = {}
+def _stems(names: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+    """Names of output files; those that would be the same are numbered in the order given.
+
+    Args:
+        names: of all pictures.
+        known: names of files that were given out earlier, by picture, which stay.
+    """
+    taken = {_plain(stem) for stem in known.values()}
+    stems = dict(known)
     for name in dict.fromkeys(names):
+        if name in known:
+            continue
         stem = candidate = _stem(name)
         number = 1
         while _plain(candidate) in taken:
@@ -258,6 +317,13 @@ def _stems(names: Sequence[str]) -> dict[str, str]:
         taken.add(_plain(candidate))
         stems[name] = candidate
     return stems
+
+
+def _is_file_name(name: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
 
 
 def _plain(stem: str) -> str:

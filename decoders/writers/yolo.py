@@ -67,6 +67,10 @@ class YoloWriter(Writer):
         kinds = sorted({type(artifact).__name__.lower() for artifact in item.found if len(artifact)})
         return {"names": list(names), "kinds": kinds, "rows": rows}
 
+    def _files(self, item: Item) -> Iterator[str]:
+        yield from super()._files(item)
+        yield f"labels/{item.head.stem}.txt"  # which `close` writes
+
     def _assembled(self, records: Iterator[Record]) -> Sequence[Path]:
         kept = [record for record in records if not record.head.error]
         kinds = {kind for record in kept for kind in record.body["kinds"]}

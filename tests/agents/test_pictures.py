@@ -185,6 +185,24 @@ def test_what_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "place", "value", "words"),
+    [
+        ("DDS", 80, b"\x80\0\0\0", "Unknown pixel format flags 128"),  # NotImplementedError
+        ("BLP", 4, b"\x7f", "Unknown BLP compression"),  # a class of its own
+        ("SPIDER", 104, struct.pack("=f", 1.0), ""),  # AttributeError
+    ],
+)
+def test_whatever_a_decoder_raises_of_a_damaged_file_is_one_line(
+    kind: str, place: int, value: bytes, words: str
+) -> None:
+    image = Image.new({"BLP": "P", "SPIDER": "F"}.get(kind, "RGB"), (16, 16))
+    data = bytearray(encoded(image, kind))
+    data[place : place + len(value)] = value
+    with pytest.raises(InputError, match=f"damaged: {words}"):
+        read_picture(bytes(data))
+
+
+@pytest.mark.parametrize(
     "bad",
     [
         b"",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from superlink.decoders.writers import FORMATS, open_writer
+from superlink.decoders.artifacts import Origin, Picture
+from superlink.decoders.writers import FORMATS, Writer, open_writer
 from superlink.router.errors import InputError
 from tests.decoders.found import boxes, keypoints, masks, mixed, picture, tree, written
 
@@ -139,6 +141,133 @@ def test_a_full_disk_loses_nothing_that_was_there(tmp_path: Path, monkeypatch: p
         writer.close()
     assert tree(tmp_path) == before
     assert writer.done == {"a.png"}
+
+
+ADDED: dict[str, Callable[[Writer], None]] = {
+    "masks": lambda writer: writer.add(
+        "a.png", picture(0), [masks(1, rows=3), Picture(pixels=picture(9), origin=Origin(id="picture-1"))]
+    ),
+    "error": lambda writer: writer.add("a.png", None, error="cut off"),
+    "one mask": lambda writer: writer.add("b.png", picture(1), [masks(2, rows=1)]),
+    "boxes": lambda writer: writer.add("b.png", picture(1), [boxes(2)]),
+}
+
+
+def after(writer: Writer, *added: str) -> dict[str, bytes]:
+    """All files of a folder to which these were added."""
+    with writer:
+        for one in added:
+            ADDED[one](writer)
+    return tree(writer.folder)
+
+
+@pytest.mark.parametrize("format", WITHOUT_FIFTYONE)
+@pytest.mark.parametrize("again", [False, True])
+def test_results_that_replace_others_leave_no_file_of_them(format: str, again: bool, tmp_path: Path) -> None:
+    first = open_writer(format, tmp_path / "replaced", pictures=True)
+    after(first, "masks", "one mask")
+    second = open_writer(format, first.folder, pictures=True) if again else first
+    replaced = after(second, "error", "boxes")
+    assert replaced == after(open_writer(format, tmp_path / "alone", pictures=True), "error", "boxes")
+    assert second.done == {"b.png"}
+    back = after(second, "masks", "one mask")
+    assert back == after(open_writer(format, tmp_path / "back", pictures=True), "masks", "one mask")
+
+
+class _KilledError(BaseException):
+    """Nothing catches it, as nothing catches `kill -9`."""
+
+
+def killed_after(steps: int, patch: pytest.MonkeyPatch) -> None:
+    """From then on no file takes its name and none is removed."""
+    left, unlink = [steps], Path.unlink
+
+    def dying(call: Callable[..., Any]) -> Callable[..., Any]:
+        def either(self: Path, *given: Any, **named: Any) -> Any:
+            if call is unlink and self.suffix == ".part" and left[0] > 0:
+                return call(self, *given, **named)  # tidying up after a file that took its name
+            left[0] -= 1
+            if left[0] < 0:
+                raise _KilledError
+            return call(self, *given, **named)
+
+        return either
+
+    patch.setattr(Path, "replace", dying(Path.replace))
+    patch.setattr(Path, "unlink", dying(unlink))
+
+
+@pytest.mark.parametrize("format", ["yolo", "labelme", "png", "jsonl"])
+def test_a_run_that_was_killed_while_it_replaced_results_leaves_no_file_that_is_not_recorded(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def own(files: dict[str, bytes]) -> dict[str, bytes]:
+        return {name: data for name, data in files.items() if not name.startswith(".records")}
+
+    # Drawing takes its time.
+    monkeypatch.setattr("superlink.decoders.draw.draw", lambda pixels, _: Picture(pixels=pixels))
+    states: list[tuple[str, ...]] = [
+        tuple(one for one in (a, b) if one) for a in ("masks", "", "error") for b in ("one mask", "", "boxes")
+    ]
+    whole = [after(open_writer(format, tmp_path / f"whole-{k}"), *one) for k, one in enumerate(states)]
+    for steps in range(40):
+        folder = tmp_path / str(steps)
+        after(open_writer(format, folder), "masks", "one mask")
+        writer = open_writer(format, folder)
+        with monkeypatch.context() as patch:
+            killed_after(steps, patch)
+            try:
+                for one in ("error", "boxes"):
+                    ADDED[one](writer)
+                ended = True
+            except _KilledError:
+                ended = False
+        for part in folder.rglob(".*.part"):
+            part.unlink()  # as the next writer does in a process of its own
+        left = after(open_writer(format, folder))
+        assert own(left) in [own(one) for one in whole], steps
+        assert after(open_writer(format, folder), "error", "boxes") == whole[-1], steps
+        if ended:
+            break
+    assert ended
+    assert steps > 2
+
+
+def test_results_that_cannot_be_written_in_place_of_others_leave_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = open_writer("yolo", tmp_path)
+    after(writer, "masks", "one mask")
+
+    def full(path: Path, data: bytes) -> None:
+        raise InputError(f"cannot write {str(path)!r}: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("superlink.decoders.writers.writer.save_picture", lambda pixels, path: full(path, b""))
+        with pytest.raises(InputError, match="No space left"):
+            ADDED["boxes"](writer)
+    assert (writer.done, writer.failed) == ({"a.png"}, {})
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["a.png"]
+    assert after(writer, "boxes") == after(open_writer("yolo", tmp_path / "new"), "masks", "boxes")
+
+
+def test_a_picture_that_another_format_shows_stays_until_that_gives_it_up(tmp_path: Path) -> None:
+    yolo, coco = open_writer("yolo", tmp_path), open_writer("coco", tmp_path, pictures=True)
+    for writer in (yolo, coco):
+        after(writer, "masks")
+    assert "images/a.png" in after(yolo, "error")
+    assert "images/a.png" not in after(coco, "error")
+
+
+def test_a_record_that_names_files_outside_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    writer = open_writer("yolo", tmp_path / "out")
+    after(writer, "masks")
+    (path,) = (tmp_path / "out" / ".records" / "yolo").iterdir()
+    path.write_text(path.read_text().replace("labels/a.txt", "../mine.txt"))
+    with pytest.raises(InputError, match="it names files outside of the folder"):
+        after(open_writer("yolo", tmp_path / "out"), "error")
+    assert (tmp_path / "mine.txt").exists()
 
 
 class _Label:

@@ -187,6 +187,7 @@ def test_lines_of_json_are_those_of_the_command_line(tmp_path: Path) -> None:
         writer.add("broken.png", None, error="cut off")
     lines = list(map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines()))
     assert [line["image"] for line in lines] == ["a.png", "b.png", "broken.png"]
+    assert list(lines[1]) == ["image", "size", "text", "artifacts", "values"]
     (found,) = lines[1]["artifacts"]
     assert (found["id"], lines[1]["text"], lines[1]["values"]) == ("hearts", "Two.", {"missing": 2})
     back = from_json(found, size=tuple(lines[1]["size"]))
@@ -216,6 +217,21 @@ def test_tables_have_a_row_an_item_and_a_row_a_picture(tmp_path: Path) -> None:
     assert (a["missing"], a["site"], a["items"], b["missing"]) == ("2", "north", "2", "")
     assert b["text"] == 'He said "hi",\nthen left'
     assert broken["error"] == "cut off"
+
+
+def test_a_value_called_like_a_column_has_a_column_of_its_own(tmp_path: Path) -> None:
+    fixed = {"image": "i", "width": 1, "height": 2, "items": 99, "text": "t", "error": "e"}
+    with open_writer("csv", tmp_path) as writer:
+        writer.add("a.png", picture(0), [boxes(1)], text="Three.", values={**fixed, "value.items": 7, "n": 5})
+    with (tmp_path / "images.csv").open(newline="") as file:
+        heads, _ = csv.reader(file)
+    assert len(set(heads)) == len(heads)
+    with (tmp_path / "images.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    own = ["a.png", str(SIZE[1]), str(SIZE[0]), "3", "Three.", ""]
+    assert [row[name] for name in fixed] == own
+    assert {name: row[f"value.{name}"] for name in fixed} == {key: str(one) for key, one in fixed.items()}
+    assert (row["value.value.items"], row["n"]) == ("7", "5")
 
 
 def test_masks_and_drawings_come_as_png(tmp_path: Path) -> None:
@@ -248,4 +264,8 @@ def test_what_a_writer_cannot_take_is_one_clear_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=said):
             writer.add("a.png", pixels, found)
+    with pytest.raises(InputError, match="the name of a picture is a string, got int"):
+        writer.add(5, picture(0))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="become names of files"):
+        writer.add("a.png", picture(0), {"x\0": boxes(0)})
     assert writer.done == frozenset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,58 @@ def test_bad_usage_exits_with_two(run: Run, arguments: tuple[str, ...]) -> None:
 
 def test_an_output_folder_that_is_a_file_is_refused_before_any_work(run: Run, picture: Path) -> None:
     assert "is a file" in one_error(run("ask", str(picture), FIND, "--out", str(picture)))
+
+
+def test_a_picture_that_its_decoder_does_not_know_spares_the_others(
+    run: Run, picture: Path, tmp_path: Path
+) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "DDS")
+    data = bytearray(file.getvalue())
+    data[80] = 0x80  # flags of a pixel format that there is not
+    (tmp_path / "bad.dds").write_bytes(data)
+    result = run("ask", str(tmp_path / "bad.dds"), str(picture), FIND, "--json")
+    assert result.exit_code == 1
+    bad, good = lines_of(result)
+    assert "Unknown pixel format" in bad["error"]
+    assert good["text"] == "Here: red circle, star."
+
+
+def test_names_as_long_as_a_file_system_takes_are_saved(run: Run, tmp_path: Path) -> None:
+    names = [f"{'n' * 248}.png", f"{'n' * 247}m.png", f"{'ü' * 122}.png"]
+    paths = [str(save_scene(tmp_path / name)) for name in names]
+    result = run("ask", *paths, FIND, "--json", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 0
+    assert [line["image"] for line in lines_of(result)] == paths
+    assert len(list((tmp_path / "out").iterdir())) == 6
+
+
+@pytest.mark.parametrize("json", [False, True])
+def test_a_turn_that_cannot_be_saved_is_shown_and_spares_the_others(
+    run: Run, tmp_path: Path, json: bool
+) -> None:
+    paths = [str(save_scene(tmp_path / f"{name}.png")) for name in "ab"]
+    (tmp_path / "out" / "a-drawn.png").mkdir(parents=True)  # in the way of the first drawing
+    arguments = ["ask", *paths, FIND, "--out", str(tmp_path / "out"), *["--json"] * json]
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert result.stdout.count("Here: red circle, star.") == 2
+    if json:
+        first, second = lines_of(result)
+        assert "cannot write" in first["error"]
+        assert "error" not in second
+    else:
+        (line,) = result.stderr.splitlines()
+        assert "cannot write" in line
+    assert (tmp_path / "out" / "b-turn.json").is_file()
+
+
+def test_an_answer_about_no_picture_that_cannot_be_saved_is_shown(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "turn-turn.json").mkdir()
+    result = run("ask", "--no-image", "Say something.", "--out", str(tmp_path))
+    assert result.exit_code == 1
+    assert "cannot write" in result.stderr
+    assert result.stdout.strip()
 
 
 def test_a_failing_decoder_is_reported_and_the_words_stay(
