@@ -23,7 +23,13 @@ class GraphBuilder:
         self._compiled: tuple[int, Plan] | None = None
 
     def input(self, name: str, type: PortType, *, default: object = ..., description: str = "") -> Handle:
-        """Something the workflow is given: for an `Image` a path, bytes, Pillow image or array will do."""
+        """Something the workflow is given: for an `Image` a path, bytes, Pillow image or array will do.
+
+        Raises:
+            WorkflowError: a name that LangChain's schemas cannot hold.
+        """
+        if str(name).startswith("_"):
+            raise WorkflowError(f"workflow {self.graph.name!r}: input {name!r}: a name starts with a letter")
         return self.graph.input(name, normal(type), default=default, description=description)
 
     def add(self, step: Step, *values: Any, **named: Any) -> Handle:

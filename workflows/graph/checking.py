@@ -186,7 +186,8 @@ class _Checker:
         """The type that comes to a port, of one item; the port's own where that is wrong."""
         port, source = bound.port, bound.source
         if isinstance(source, Constant):
-            optional = not port.required and source.value == port.default
+            # By identity: arrays compare item by item, and what was left out is the default itself.
+            optional = not port.required and source.value is port.default
             if not optional and not holds(source.value, port.type):
                 self.problems.append(
                     mismatch(flat.name, port.name, port.type, f"the constant {source.value!r}")

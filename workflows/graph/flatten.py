@@ -14,6 +14,7 @@ from typing import Any
 from superlink.workflows.graph.definition import Graph, Handle, InputNode, Node, Port, Step
 from superlink.workflows.graph.errors import Problem
 from superlink.workflows.graph.policies import Policies
+from superlink.workflows.graph.port_types import name_of
 from superlink.workflows.graph.problems import missing, no_output, unknown
 
 _NAME = re.compile(r"[^\W\d][\w-]*")
@@ -201,12 +202,20 @@ class _Scope:
                     problems.append(missing(name, port))
                 elif not port.variadic:
                     yield Bound(port, Constant(port.default))
-            for value in given.get(port.name, ()):
-                if not isinstance(value, Handle):
-                    yield Bound(port, Constant(value))
-                    continue
-                place_of = f"step {name!r}, port {port.name!r}"
-                source = self.resolve(value, place_of, name, port.name, problems)
+            yield from self._sources(given.get(port.name, ()), port, name, problems)
+
+    def _sources(
+        self, values: Sequence[Any], port: Port, name: str, problems: list[Problem]
+    ) -> Iterator[Bound]:
+        """What was given to one port."""
+        for value in values:
+            if isinstance(value, list | tuple) and any(isinstance(one, Handle) for one in value):
+                problems.append(_listed(name, port))
+            elif not isinstance(value, Handle):
+                yield Bound(port, Constant(value))
+            else:
+                place = f"step {name!r}, port {port.name!r}"
+                source = self.resolve(value, place, name, port.name, problems)
                 if source is not None:
                     yield Bound(port, source)
 
@@ -245,6 +254,13 @@ class _Scope:
         return any(id(node) in known for known in (self.inputs, self.flats, self.scopes)) or any(
             node is one for one in self.graph.nodes
         )
+
+
+def _listed(step: str, port: Port) -> Problem:
+    expected = f"a handle of {name_of(port.type)}, or a constant"
+    given = "handles in a list; a step that takes them one by one can make the list"
+    message = f"step {step!r}, port {port.name!r}: expected {expected}, got {given}"
+    return Problem(message=message, step=step, port=port.name, expected=expected, given=given)
 
 
 def _is_name(name: object) -> bool:

@@ -121,17 +121,20 @@ class _Reader:
         """What a step is, its policies, and its inputs as they are written."""
         fields = self.mapping(data, place, ("use", "with", "workflow", "function", "in", "name", *_POLICIES))
         use = self.text(fields.get("use"), f"{place}.use")
-        policies = self.policies(fields, place)
         if use == "workflow":
             self.only(fields, place, ("use", "workflow", "in"))
-            return self.graph(fields.get("workflow"), f"{place}.workflow."), policies, fields.get("in") or {}
+            return (
+                self.graph(fields.get("workflow"), f"{place}.workflow."),
+                Policies(),
+                fields.get("in") or {},
+            )
         if use == "function":
             self.only(fields, place, ("use", "function", "in", "name", *_POLICIES))
             step = self.function(fields.get("function"), f"{place}.function")
         else:
             self.only(fields, place, ("use", "with", "in", "name", *_POLICIES))
             step = self.made(use, fields.get("with") or {}, place)
-        return step, policies, fields.get("in") or {}
+        return step, self.policies(fields, place, step.policies), fields.get("in") or {}
 
     def only(self, fields: Mapping[str, Any], place: str, known: Sequence[str]) -> None:
         for key in fields:
@@ -203,30 +206,43 @@ class _Reader:
     def function(self, path: Any, place: str) -> Step:
         """A user's function, of a module that was allowed."""
         module, _, name = self.text(path, place).partition(":")
-        allowed = any(module == one or module.startswith(f"{one}.") for one in self.allow)
-        if not allowed:
-            listed = ", ".join(self.allow) or "none"
-            expected = f"a function of an allowed module ({listed})"
+        listed = ", ".join(self.allow) or "none"
+        expected = f"a function of an allowed module ({listed})"
+        if not self.allowed(module):
             raise self.wrong(place, expected, f"{path!r}; allow {module!r} if you trust it")
+        if any(part.startswith("_") for part in name.split(".")):
+            raise self.wrong(place, "a function without a leading '_'", repr(path))
         try:
+            around: Any = None
             found: Any = import_module(module)
             for part in name.split("."):
-                found = getattr(found, part)
+                # What a module has imported is not its own: "module:os.system" would be any code.
+                if around is not None and not inspect.isclass(found):
+                    raise self.wrong(place, "a function of a module or of a class in it", repr(path))
+                around, found = found, getattr(found, part)
         except (ImportError, AttributeError) as error:
             raise self.wrong(place, "a function that can be imported", f"{path!r}: {error}") from error
-        if not callable(found):
+        code = found.function if isinstance(found, Step) else found
+        if not (inspect.isroutine(code) or inspect.isclass(code)):
             raise self.wrong(place, "a function", f"{path!r}, which is {_shown(found)}")
+        home = getattr(code, "__module__", None)
+        if not (isinstance(home, str) and self.allowed(home)):
+            raise self.wrong(place, expected, f"{path!r}, which is defined in {home or 'no module'!r}")
         from superlink.workflows.steps.function import step
 
         return step(found)
 
-    def policies(self, fields: Mapping[str, Any], place: str) -> Policies:
+    def allowed(self, module: str) -> bool:
+        return any(module == one or module.startswith(f"{one}.") for one in self.allow)
+
+    def policies(self, fields: Mapping[str, Any], place: str, own: Policies) -> Policies:
+        """`own`, those of the step itself, with what the file says."""
         given = {key: fields[key] for key in _POLICIES if key in fields}
         try:
             if isinstance(given.get("retry"), Mapping):
                 known = ("times", "wait", "backoff", "longest")
                 given["retry"] = Retry(**self.mapping(given["retry"], f"{place}.retry", known))
-            return policies_with(Policies(), given)  # type: ignore[arg-type]  # it checks
+            return policies_with(own, given)  # type: ignore[arg-type]  # it checks
         except InputError as error:
             raise self.wrong(place, "policies that fit", str(error)) from error
 

@@ -82,9 +82,25 @@ class _Loader(yaml.SafeLoader):
             raise yaml.scanner.ScannerError(problem=f"more than {DEEPEST} brackets in each other")
         super().fetch_flow_collection_start(token)
 
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        # A tag such as !!int says how a text is read, and what does not fit fails in many ways.
+        if not self.check_event(yaml.AliasEvent):
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs say nothing
+            if event.tag is not None:
+                line = event.start_mark.line + 1
+                raise yaml.composer.ComposerError(
+                    problem=f"a tag, {event.tag!r}, in line {line}; none is read"
+                )
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":  # merged mappings grow before they can be counted
+                line = key.start_mark.line + 1
+                raise yaml.constructor.ConstructorError(
+                    problem=f"a mapping merged with '<<' in line {line}; write its names out"
+                )
             if isinstance(key.value, str) and key.value in seen:
                 line = key.start_mark.line + 1
                 raise yaml.constructor.ConstructorError(
@@ -96,7 +112,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    for place, (key, _) in enumerate(pairs):
-        if any(key == other for other, _ in pairs[:place]):
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
             raise ValueError(f"{key!r} a second time (duplicate name)")
-    return dict(pairs)
+        found[key] = value
+    return found

@@ -30,7 +30,12 @@ class Retry:
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after the `attempt`-th attempt, from 1."""
-        return min(self.wait * self.backoff ** (attempt - 1), self.longest)
+        if not self.wait:
+            return 0.0
+        try:
+            return min(self.wait * self.backoff ** (attempt - 1), self.longest)
+        except OverflowError:  # longer than any number
+            return self.longest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

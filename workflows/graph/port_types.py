@@ -152,7 +152,16 @@ def conversion(given: PortType, expected: PortType) -> Callable[[Any], Any] | No
     may_be_picture = given is Any or given is Picture or Picture in _members(given)
     if wants_image and may_be_picture:
         return lambda value: Image.of(value) if isinstance(value, Picture) else value
-    return None
+    wanted = [element_of(one) for one in _members(expected) or (expected,) if origin_of(one) is list]
+    given_lists = [element_of(one) for one in _members(given) or (given,) if list in (one, origin_of(one))]
+    if given is Any:
+        given_lists = [Any]
+    if not wanted or not given_lists:
+        return None
+    inner = conversion(union_of(*given_lists), union_of(*wanted))
+    if inner is None:
+        return None
+    return lambda value: [inner(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def union_of(*kinds: PortType) -> PortType:

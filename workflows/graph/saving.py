@@ -27,6 +27,7 @@ from typing import Any
 import yaml
 
 from superlink.decoders.files import write_whole
+from superlink.workflows.graph.checking import check
 from superlink.workflows.graph.definition import Graph, Handle, Node, Step
 from superlink.workflows.graph.errors import Problem, WorkflowError
 from superlink.workflows.graph.policies import Policies, Retry
@@ -54,9 +55,10 @@ def to_data(graph: Graph) -> dict[str, Any]:
     """Plain data that `loading.from_data` takes back.
 
     Raises:
-        WorkflowError: something has no form in files: a lambda, or a type of the user's own.
+        WorkflowError: it is wrong, or something has no form in files: a lambda, or a type of the user's own.
     """
     _refuse_circles(graph, ())
+    check(graph)  # of two things with one name a file would keep the last
     return {"version": VERSION, **_graph(graph)}
 
 
@@ -108,7 +110,7 @@ def _node(node: Node) -> dict[str, Any]:
             bound[port] = value
     bound |= node.named
     data["in"] = {port: _bound(value, node.name) for port, value in bound.items()}
-    return data | policy_data(node.policies)
+    return data | policy_data(node.policies, _usual(node.step))
 
 
 def step_data(step: Step, name: str) -> dict[str, Any]:
@@ -133,20 +135,31 @@ def _body(body: Any, name: str) -> dict[str, Any]:
     own: dict[str, Any] = {"name": body.name} if body.name else {}
     constants = {port: _bound(value, name) for port, value in body.constants.items()}
     inputs = {"in": constants} if constants else {}
-    return own | step_data(body, name) | inputs | policy_data(body.policies)
+    return own | step_data(body, name) | inputs | policy_data(body.policies, _usual(body))
 
 
-def policy_data(policies: Policies) -> dict[str, Any]:
+def _usual(step: Step | None) -> Policies:
+    """What a step has on loading where the file says nothing."""
+    function = None if step is None else step.function
+    if function is None:
+        return Policies()
+    found: Any = sys.modules.get(function.__module__)
+    for part in function.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found.policies if isinstance(found, Step) else Policies()
+
+
+def policy_data(policies: Policies, usual: Policies) -> dict[str, Any]:
     """Policies that are not the usual ones."""
     data: dict[str, Any] = {}
-    if policies.retry != Retry(times=0):
+    if policies.retry != usual.retry:
         simple = policies.retry == Retry(times=policies.retry.times)
         data["retry"] = policies.retry.times if simple else asdict(policies.retry)
-    if policies.timeout is not None:
+    if policies.timeout != usual.timeout:
         data["timeout"] = policies.timeout
-    if not policies.cache:
-        data["cache"] = False
-    if policies.seed is not None:
+    if policies.cache != usual.cache:
+        data["cache"] = policies.cache
+    if policies.seed != usual.seed:
         data["seed"] = policies.seed
     return data
 
@@ -176,9 +189,19 @@ def _condition(condition: Any, name: str) -> dict[str, Any]:
 def _constant(value: Any, name: str) -> Any:
     """The value as it comes back from a file."""
     try:
-        return json.loads(json.dumps(value, default=_mapping))
+        plain = json.loads(json.dumps(value, default=_mapping))
     except (TypeError, ValueError) as error:
         raise _refused(name, f"{value!r} is not plain data") from error
+    if not _named_throughout(value):
+        raise _refused(name, f"{value!r} has keys that are no words, which would become words in a file")
+    return plain
+
+
+def _named_throughout(value: Any) -> bool:
+    """Whether all keys in a value are words."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _named_throughout(one) for key, one in value.items())
+    return not isinstance(value, list | tuple) or all(_named_throughout(one) for one in value)
 
 
 def _mapping(value: Any) -> Any:

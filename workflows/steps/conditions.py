@@ -38,7 +38,8 @@ def compare(operator: str, to: int | float | str | bool) -> Comparison:
     Raises:
         InputError: no such operator, or nothing to compare with.
     """
-    if operator not in _OPERATORS:
+    given: object = operator  # from a file it may be anything, a list among it
+    if not isinstance(given, str) or given not in _OPERATORS:
         raise InputError(f"no operator {operator!r}; there are {', '.join(_OPERATORS)}")
     if not isinstance(to, int | float | str):
         raise InputError(f"values are compared with numbers and words, got {type(to).__name__}")

@@ -77,7 +77,15 @@ def map(body: Any, **options: Unpack[PolicyOptions]) -> Callable[..., Handle]:
     """Run a step or workflow on every element of a list: `map(body)(values, *others)`.
 
     What comes out is nested; `gather()` makes it a list. Elements go their way independently.
+
+    Raises:
+        InputError: options for a workflow, which has none; its steps have.
     """
+    if options and not isinstance(body, Step):
+        raise InputError(
+            f"map takes {', '.join(options)} for a step, got {type(body).__name__}; "
+            f"give them to the steps in it"
+        )
 
     def joined(values: Handle, *others: Handle) -> Handle:
         step = body.using(**options) if isinstance(body, Step) and options else body
