@@ -132,9 +132,12 @@ def _turns(questions: Sequence[_Question], context: Context) -> list[Turn]:
     def asked(some: Sequence[AskRequest]) -> list[Turn]:
         return ask_together(context.system_of(), some, settings, seed=seed, deadline=timeout)
 
+    # Its time begins when it is asked: what waits for the gate has not been tried yet.
+    timed = asked if timeout is None else within(timeout, asked)
+
     def together(some: Sequence[AskRequest]) -> list[Turn] | StepError:
         try:
-            turns: list[Turn] = attempt(planned, frame, asked, (some,))
+            turns: list[Turn] = attempt(planned, frame, timed, (some,))
         except StepError as error:
             return error
         return turns
@@ -146,8 +149,7 @@ def _turns(questions: Sequence[_Question], context: Context) -> list[Turn]:
             raise bare from (turns.__cause__ or turns)
         return turns
 
-    run = ask if timeout is None else within(timeout, ask)
-    turns: list[Turn] = attempt(planned, frame, run, ())
+    turns: list[Turn] = attempt(planned, frame, ask, ())
     return turns
 
 

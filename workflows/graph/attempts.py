@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextvars import copy_context
 from types import TracebackType
@@ -60,7 +61,11 @@ def recalled(
 
     def look() -> tuple[str | None, tuple[Any] | None]:
         key = context.key(planned, values, frame)
-        return key, cache.find(key)
+        kept = cache.find(key)
+        if kept is None and cache.replays and planned.step.asks is not None:
+            cause = "the recording has no value for these inputs; record the run again"
+            raise StepError("", cause, kind="missing")
+        return key, kept
 
     found: tuple[str | None, tuple[Any] | None] = attempt(planned, frame, look, ())
     return found
@@ -107,6 +112,10 @@ def attempt(
         return run(*values)
     except StepError as error:
         raise inner_error(planned, frame, error, attempts) from (error.__cause__ or error)
+    except (asyncio.CancelledError, CancelledError) as error:
+        # The first is no Exception, and would end a whole batch that nobody cancelled.
+        said = one_line(error)
+        raise StepError(planned.name, said, kind="cancelled", path=frame.path, attempts=attempts) from error
     except Exception as error:
         kind = "input" if isinstance(error, InputError) else "error"
         said = one_line(error)

@@ -10,10 +10,11 @@ from superlink.workflows.graph.checking import check, levels_of
 from superlink.workflows.graph.context import StepContext
 from superlink.workflows.graph.definition import Graph, Port, Step
 from superlink.workflows.graph.errors import WorkflowError
-from superlink.workflows.graph.frames import Item, errors_in, result_of
+from superlink.workflows.graph.frames import Item, result_of
 from superlink.workflows.graph.inputs import Entry
 from superlink.workflows.graph.plan import Plan, compiled
 from superlink.workflows.graph.port_types import PortType, holds, list_of
+from superlink.workflows.graph.results import errors_of
 from superlink.workflows.graph.run import Run
 
 
@@ -61,18 +62,24 @@ class Body:
     def run(self, values: Sequence[Any], context: StepContext, *, seed: int) -> Any:
         """What the body makes of values in the order of its ports.
 
+        Args:
+            values: for its ports.
+            context: of the step that it is inside of.
+            seed: of the run around, plus the number of the round in a loop.
+
         Raises:
-            StepError: it failed.
+            StepError: one of its steps failed, whether the result needs it or not.
         """
         given = {port.name: value for port, value in zip(self.ports, values, strict=False)}
         entry = Entry(0, given, seed, context.frame.item.observer)
-        run = Run(self.plan, context.shared)
+        # A step inside may have a seed of its own, so the round is part of the way as well.
+        way = f"{context.planned.name}/{context.frame.path}/{seed - context.run_seed}"
+        run = Run(self.plan, context.shared.inside(way))
         (item,) = run.results(iter([entry]))
         assert isinstance(item, Item)
-        value = result_of(item, self.plan.outputs[0])
-        for error in errors_in(value):
+        for error in errors_of(self.plan, item):
             raise error
-        return value
+        return result_of(item, self.plan.outputs[0])
 
 
 def _around(step: Step) -> Graph:

@@ -9,6 +9,7 @@ What a user's function reads from elsewhere (files, globals) is not part of the 
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -21,8 +22,9 @@ from typing import Any
 
 from superlink.decoders.files import write_whole
 from superlink.router.errors import InputError
-from superlink.workflows.graph.errors import StepError
 from superlink.workflows.graph.stored import NotStorable, from_bytes, to_bytes
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 SMALL = 16_384  # bytes; larger values are files of their own, which SQLite would copy around
@@ -69,10 +71,12 @@ class MemoryCache:
 class DiskCache:
     """Values in a folder: an SQLite file, with large ones as files beside it. Several processes may share it.
 
+    A value that is damaged or that cannot be written costs a step its time, not its result.
+
     Args:
         folder: made if it is missing.
         replay: nothing that asks a system is made anew; what is missing is an error. So a recorded run
-            gives the same again without a router.
+            gives the same again without a router. Nothing is added.
 
     Raises:
         InputError: the folder cannot be used, or was written by another version.
@@ -82,6 +86,7 @@ class DiskCache:
         self.replays = replay
         self._folder = Path(folder)
         self._lock = threading.Lock()
+        self._complained = False
         file = self._folder / "cache.sqlite"
         if replay and not file.is_file():
             raise InputError(f"there is no recording in {str(self._folder)!r}")
@@ -106,30 +111,36 @@ class DiskCache:
             )
 
     def find(self, key: str | None) -> tuple[Any] | None:
-        data = None if key is None else self._data(key)
-        if data is not None:
-            return (from_bytes(data),)
-        if self.replays:
-            cause = "the recording has no value for these inputs; record the run again"
-            raise StepError("", cause, kind="missing")
-        return None
+        """The value in a tuple; None where there is none.
+
+        Raises:
+            InputError: it replays, and the value cannot be read.
+        """
+        try:
+            data = None if key is None else self._data(key)
+            return None if data is None else (from_bytes(data),)
+        except InputError as error:
+            if self.replays:
+                raise
+            self._complain(error)  # the step makes it again
+            return None
 
     def keep(self, key: str | None, value: Any) -> None:
-        if key is None:
+        if key is None or self.replays:
             return
         try:
             data = to_bytes(value)
         except NotStorable:
             return  # it is made again next time
         inside: bytes | None = data
-        if len(data) > SMALL:
-            write_whole(self._place(key), data)
-            inside = None
         try:
+            if len(data) > SMALL:
+                write_whole(self._place(key), data)
+                inside = None
             with self._lock, self._database as database:
                 database.execute("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", (key, inside, time.time()))
-        except sqlite3.Error as error:
-            raise InputError(f"the cache {str(self._folder)!r} cannot be written: {error}") from error
+        except (InputError, sqlite3.Error) as error:
+            self._complain(error)
 
     def system(self, identity: Callable[[], str]) -> str:
         """Of a recording, that of the system that was recorded; so a replay loads none."""
@@ -138,8 +149,11 @@ class DiskCache:
             return known
         found = identity()
         if not self.replays and self._about("system") != found:
-            with self._lock, self._database as database:
-                database.execute("INSERT OR REPLACE INTO about VALUES ('system', ?)", (found,))
+            try:
+                with self._lock, self._database as database:
+                    database.execute("INSERT OR REPLACE INTO about VALUES ('system', ?)", (found,))
+            except sqlite3.Error as error:
+                self._complain(error)
         return found
 
     def close(self) -> None:
@@ -156,18 +170,25 @@ class DiskCache:
             row = self._database.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
-    def _data(self, key: str) -> bytes | None:
+    def _complain(self, error: Exception) -> None:
+        """Once: a full disk would say the same of every step."""
         with self._lock:
-            row = self._database.execute("SELECT data FROM steps WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        if row[0] is not None:
-            return bytes(row[0])
+            said, self._complained = self._complained, True
+        if not said:
+            logger.warning(
+                "the cache %r cannot keep everything, so some steps run again: %s", str(self._folder), error
+            )
+
+    def _data(self, key: str) -> bytes | None:
         try:
-            return self._place(key).read_bytes()
+            with self._lock:
+                row = self._database.execute("SELECT data FROM steps WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                return None
+            return bytes(row[0]) if row[0] is not None else self._place(key).read_bytes()
         except FileNotFoundError:
             return None
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             raise InputError(f"the cache {str(self._folder)!r} cannot be read: {error}") from error
 
     def _place(self, key: str) -> Path:

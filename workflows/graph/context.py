@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from typing_extensions import Self
 
 from superlink.workflows.graph.attempts import pause
 from superlink.workflows.graph.desk import AskDesk
@@ -24,11 +27,7 @@ class Cache(Protocol):
     replays: bool  # nothing that asks the system may be made anew
 
     def find(self, key: str | None) -> tuple[Any] | None:
-        """The value in a tuple; None where there is none.
-
-        Raises:
-            StepError: it replays, and there is none.
-        """
+        """The value in a tuple; None where there is none."""
 
     def keep(self, key: str | None, value: Any) -> None: ...
 
@@ -45,7 +44,9 @@ class Context:
     asks: int = 1  # batches of questions at the same time
     threads: int = 16
     stopped: threading.Event = field(default_factory=threading.Event)
+    hands: threading.Semaphore | None = None  # helpers of all runs together; given by the outermost
     desk: AskDesk = field(init=False)
+    within: str = ""  # the way to this run from the outermost one; "" for that itself
     _identities: dict[int, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,7 +66,8 @@ class Context:
         """A hash of everything that the value follows from; None where something has none."""
         if id(planned) not in self._identities:
             self._identities[id(planned)] = step_identity(planned.step)
-        identity, inputs = self._identities[id(planned)], digest(list(values))
+        identity = self._identities[id(planned)]
+        inputs = digest(list(values), names=planned.step.function is not None)
         if identity is None or inputs is None:
             return None
         parts = [identity, inputs]
@@ -84,6 +86,12 @@ class Context:
         """What a step that asks for it is handed."""
         return StepContext(self, planned, frame)
 
+    def inside(self, way: str) -> Self:
+        """For a run inside a step: shares everything, and its steps have seeds of their own."""
+        inner = copy.copy(self)
+        inner.within = f"{self.within}{way}>"
+        return inner
+
     def wait(self, seconds: float) -> None:
         pause(seconds, self.stopped)
 
@@ -100,7 +108,7 @@ class StepContext:
     def seed(self) -> int:
         """Of this step and nested item: the same in every run with the same seed."""
         base = self.shared.seed(self.planned, self.frame)
-        text = f"{base}/{self.planned.name}/{self.frame.path}"
+        text = f"{base}/{self.shared.within}{self.planned.name}/{self.frame.path}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
     @property

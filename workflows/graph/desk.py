@@ -71,7 +71,7 @@ class AskDesk:
             if not others:
                 return turns
             if isinstance(turns, StepError):
-                return ask(mine.requests)
+                return turns if turns.kind == "timeout" else ask(mine.requests)
             rest = turns[len(mine.requests) :]
             for one in others:
                 one.answer.set_result(rest[: len(one.requests)])

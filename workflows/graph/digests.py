@@ -7,8 +7,8 @@ import inspect
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from types import CodeType
+from dataclasses import dataclass, field, fields, is_dataclass
+from types import CodeType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,14 +24,32 @@ class _Unknown(Exception):
     """Something that has no content to hash."""
 
 
-def digest(value: Any) -> str | None:
-    """A hash of the content of a value; None where it holds something of an unknown kind."""
-    state = hashlib.sha256()
+@dataclass(slots=True, eq=False)
+class _State:
+    """What was fed so far."""
+
+    names: bool  # those of pictures too
+    functions: dict[int, int] = field(default_factory=dict)  # by id: which function it was
+    sha: Any = field(default_factory=hashlib.sha256)
+
+    def update(self, data: bytes) -> None:
+        self.sha.update(data)
+
+
+def digest(value: Any, *, names: bool = False) -> str | None:
+    """A hash of the content of a value; None where it holds itself or something of an unknown kind.
+
+    Args:
+        value: of a step, or what a step is made of.
+        names: pictures of another name are others. A user's function may read the name of a picture;
+            the library's own steps look at its pixels alone.
+    """
+    state = _State(names)
     try:
         _add(state, value)
-    except _Unknown:
+    except (_Unknown, RecursionError):
         return None
-    return state.hexdigest()
+    return str(state.sha.hexdigest())
 
 
 def step_identity(step: Step) -> str | None:
@@ -44,7 +62,7 @@ def step_identity(step: Step) -> str | None:
         parts += [repr(step.asks.settings)]
     if step.function is not None:
         parts.append(_Code(step.function))
-    return digest(parts)
+    return digest(parts, names=True)
 
 
 def system_identity(system: System) -> str:
@@ -58,10 +76,10 @@ class _Code:
     """A function, for its code."""
 
     def __init__(self, function: Any) -> None:
-        self.function = inspect.unwrap(function)
+        self.function = function  # a wrapper as it is: what it adds is part of what the step does
 
 
-def _add(state: Any, value: Any) -> None:
+def _add(state: _State, value: Any) -> None:
     """Feed a value with its type, so that nothing of another type or shape hashes alike."""
     state.update(type(value).__qualname__.encode() + b":")
     match value:
@@ -80,6 +98,8 @@ def _add(state: Any, value: Any) -> None:
         case SourcePicture():  # its id is a hash of its pixels
             state.update(value.id.encode())
             _add(state, getattr(value, "window", None))
+            if state.names:
+                _add(state, value.name)
         case list() | tuple():
             state.update(struct.pack("<Q", len(value)))
             for one in value:
@@ -96,7 +116,7 @@ def _add(state: Any, value: Any) -> None:
     state.update(b";")
 
 
-def _add_mapping(state: Any, value: Mapping[Any, Any]) -> None:
+def _add_mapping(state: _State, value: Mapping[Any, Any]) -> None:
     if not all(isinstance(key, str) for key in value):
         raise _Unknown
     for key in sorted(value):
@@ -104,21 +124,31 @@ def _add_mapping(state: Any, value: Mapping[Any, Any]) -> None:
         _add(state, value[key])
 
 
-def _add_function(state: Any, function: Any) -> None:
+def _add_function(state: _State, function: Any) -> None:
+    if isinstance(function, MethodType):
+        _add(state, function.__self__)
+        function = function.__func__
+    if id(function) in state.functions:  # a closure may hold itself
+        state.update(f"function {state.functions[id(function)]};".encode())
+        return
+    state.functions[id(function)] = len(state.functions)
     code = getattr(function, "__code__", None)
     if not isinstance(code, CodeType):
         raise _Unknown
     _add(state, [function.__module__, function.__qualname__, function.__defaults__, function.__kwdefaults__])
     _add_code(state, code)
     for cell in function.__closure__ or ():
-        content = cell.cell_contents
-        if inspect.isfunction(content):
+        try:
+            content = cell.cell_contents
+        except ValueError:  # nothing is in it yet
+            raise _Unknown from None
+        if inspect.isroutine(content):
             _add_function(state, content)
         else:
             _add(state, content)
 
 
-def _add_code(state: Any, code: CodeType) -> None:
+def _add_code(state: _State, code: CodeType) -> None:
     _add(state, [code.co_code, list(code.co_names)])
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

@@ -14,12 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Picture, Text
 from superlink.decoders.export import to_json
 from superlink.decoders.files import write_whole
 from superlink.decoders.writers import Writer, open_writer
 from superlink.router.errors import InputError
+from superlink.workflows.graph.checking import check
 from superlink.workflows.graph.definition import InputNode
+from superlink.workflows.graph.digests import step_identity
 from superlink.workflows.graph.errors import StepError, WorkflowError
 from superlink.workflows.graph.image import Image
 from superlink.workflows.graph.port_types import fits
@@ -102,6 +106,24 @@ def pictures_in(folder: Path) -> list[str]:
     return names
 
 
+def _without(names: list[str], images: Path, out: Path) -> list[str]:
+    """Names of pictures that are not results.
+
+    Raises:
+        InputError: nothing is left, or results would lie between the pictures.
+    """
+    folder, results = images.resolve(), out.resolve()
+    if folder == results:
+        raise InputError(f"{str(out)!r} holds the pictures themselves; name another folder for the results")
+    if not results.is_relative_to(folder):
+        return names
+    below = results.relative_to(folder).as_posix() + "/"
+    left = [name for name in names if not name.startswith(below)]
+    if not left:
+        raise InputError(f"no picture in {str(images)!r} but what is in {str(out)!r}")
+    return left
+
+
 def picture_input(workflow: Workflow) -> InputNode:
     """The one input that pictures go to.
 
@@ -154,7 +176,7 @@ def run_folder(
     """
     workflow.check()
     picture_input(workflow)
-    names = pictures_in(images)
+    names = _without(pictures_in(images), images, out)
     writer = open_writer(format, out, names=names)
     _claim(out, _identity(workflow, format, about), resume=resume)
     done = writer.done
@@ -186,8 +208,9 @@ def _identity(workflow: Workflow, format: str, about: str) -> dict[str, Any]:
     """What a run that goes on must have in common with the one before it."""
     try:
         data = json.dumps(workflow.to_data(), sort_keys=True)
-    except WorkflowError:  # a lambda: told apart by the names of steps
-        data = json.dumps(workflow.describe(), sort_keys=True)
+    except WorkflowError:  # a lambda, which no file can hold: told apart by its code
+        steps = [(one.flat.name, step_identity(one.flat.step)) for one in check(workflow.graph).steps]
+        data = json.dumps([workflow.describe(), steps], sort_keys=True)
     return {
         "workflow": workflow.name,
         "definition": hashlib.sha256(data.encode()).hexdigest(),
@@ -225,11 +248,11 @@ def _keep(writer: Writer, name: str, outcome: Result | StepError, picture: Image
     size = None if picture is None else picture.size
     artifacts: dict[str, Artifact] = {}
     values: dict[str, Any] = {}
-    for key, value in {} if isinstance(outcome, StepError) else outcome.items():
-        _sort(key, value, size, artifacts, values)
     error = "; ".join(str(one) for one in errors)
     pixels = None if picture is None else picture.pixels
     try:
+        for key, value in {} if isinstance(outcome, StepError) else outcome.items():
+            _sort(key, value, size, artifacts, values)
         writer.add(name, pixels, artifacts, values=values, error=error)
     except InputError as problem:
         if error:
@@ -266,4 +289,4 @@ def _plain(value: Any) -> Any:
         return [_plain(one) for one in value]
     if isinstance(value, dict):
         return {str(key): _plain(one) for key, one in value.items()}
-    return value.item() if hasattr(value, "item") else value
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

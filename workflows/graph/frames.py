@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from superlink.workflows.graph.errors import StepError
-from superlink.workflows.graph.plan import Collection, Fixed, Plan, Planned, PlannedOutput, Region
+from superlink.workflows.graph.plan import Collection, Fixed, Plan, Planned, PlannedOutput, Read, Region
 
 PENDING: Any = object()
 
@@ -199,6 +199,41 @@ def inputs_of(planned: Planned, frame: Frame) -> list[Any] | StepError:
 def result_of(item: Item, output: PlannedOutput) -> Any:
     """One output of a finished item; a `StepError` where it could not be made."""
     return collected(item.root, output.chain, output.slot)
+
+
+def all_errors(plan: Plan, item: Item) -> list[StepError]:
+    """Of every input and step of a finished item, but not of nested items that a step left out.
+
+    Nobody may have read a value: whoever was to may be nested in a list that is empty.
+    """
+    below = item.root.below or {}
+    frames = [item.root, *(frame for nested in below.values() for frame in nested)]
+    found = [value for frame in frames for value in frame.values if isinstance(value, StepError)]
+    if not found:
+        return []
+    left_out: set[int] = set()
+    for planned in plan.steps:
+        skipping = [read for read in planned.reads if isinstance(read, Read) and read.skips_failed]
+        if skipping:
+            number = planned.region.number
+            for frame in below.get(number, ()) if number else (item.root,):
+                left_out.update(*(_left_out(read, frame) for read in skipping))
+    return [error for error in found if id(error) not in left_out]
+
+
+def _left_out(read: Read, frame: Frame) -> set[int]:
+    """Errors, by id, of items of the list that a step reads.
+
+    Where something further out failed, every item carries that error, but it is none of an item.
+    """
+    around: Frame | None = frame.outer(read.hops)
+    assert around is not None
+    items = around.values[read.slot]
+    found = {id(one) for one in items if isinstance(one, StepError)} if isinstance(items, list) else set()
+    while around is not None and found:
+        found -= {id(value) for value in around.values if isinstance(value, StepError)}
+        around = around.parent
+    return found
 
 
 def errors_in(value: Any) -> list[StepError]:

@@ -7,7 +7,7 @@ from typing import Any
 from langchain_core.runnables.utils import AddableDict
 
 from superlink.workflows.graph.errors import StepError
-from superlink.workflows.graph.frames import Item, errors_in, result_of
+from superlink.workflows.graph.frames import Item, all_errors, errors_in, result_of
 from superlink.workflows.graph.plan import Plan
 
 
@@ -34,11 +34,18 @@ class Chunk(AddableDict):
 def outcome_of(plan: Plan, item: Item) -> Result | StepError:
     """The outputs of a finished item; its error alone, where there is no output at all."""
     values = {output.name: result_of(item, output) for output in plan.outputs}
-    found = [error for value in values.values() for error in errors_in(value)]
-    found += [error for end in plan.ends for error in errors_in(result_of(item, end))]
-    if not found:
-        return Result(values)
-    errors = tuple({id(error): error for error in found}.values())
-    if all(isinstance(value, StepError) for value in values.values()):
+    errors = errors_of(plan, item)
+    if errors and all(isinstance(value, StepError) for value in values.values()):
         return errors[0]
     return Result(values, errors)
+
+
+def errors_of(plan: Plan, item: Item) -> tuple[StepError, ...]:
+    """All that went wrong in a finished item, each once: first what outputs lack, then the rest.
+
+    What was skipped because of an error carries that same error. Nested items that a step was told to
+    leave out when they fail, and that nothing else lacks, are no errors.
+    """
+    told = [error for one in (*plan.outputs, *plan.ends) for error in errors_in(result_of(item, one))]
+    told += all_errors(plan, item)
+    return tuple({id(error): error for error in told}.values())

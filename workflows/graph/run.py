@@ -2,8 +2,8 @@
 
 Whoever finishes a step goes on with what that made ready; further threads come to help only while more
 work waits than there are hands. So a chain runs in the caller's thread without any hand-over, and a slow
-branch holds nobody up. A thread that waits for its run can always do the run's own work, so runs inside
-steps cannot lock each other up.
+branch holds nobody up. A thread that waits inside of a step can always do the work of what it waits for, so
+runs inside steps cannot lock each other up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -31,6 +31,10 @@ from superlink.workflows.graph.plan import Plan, Planned, PlannedOutput
 
 QUICK_SECONDS = 1e-3
 MOST_THREADS = 256  # of all runs of the process; most of them sleep
+PATIENCE = 0.5  # seconds between looks whether the run was stopped, where nobody wakes the thread
+
+# Whether this is one of the helpers: what waits there must not wait for other helpers alone.
+_helping: ContextVar[bool] = ContextVar("superlink_helping", default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,11 @@ class Run:
         self._plan = plan
         self._context = context
         self._window = window  # items at the same time
-        self._inline = inline  # the caller's thread works too
+        self._inline = inline = inline or _helping.get()  # the caller's thread works too
         self._streams = streams  # report outputs that are not nested as soon as they are there
-        self._most_helpers = context.threads - 1 if inline else context.threads
+        if context.hands is None:
+            context.hands = threading.Semaphore(context.threads - 1 if inline else context.threads)
+        self._hands = context.hands
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._light: deque[Task] = deque()
@@ -115,7 +121,11 @@ class Run:
                 return
 
     def _next(self, exhausted: bool) -> tuple[Item | Made | None, list[Task] | None]:
-        """What the driving thread does next: report, work, or (None, None) when all is done."""
+        """What the driving thread does next: report, work, or (None, None) when all is done.
+
+        Raises:
+            StepError: the run was stopped from elsewhere.
+        """
         while True:
             if self._defect is not None:
                 raise self._defect
@@ -127,7 +137,9 @@ class Run:
                 return None, tasks
             if exhausted and self._flying == 0:
                 return None, None
-            self._changed.wait()
+            if self._context.stopped.is_set():
+                raise StepError("", "the run was stopped", kind="cancelled")
+            self._changed.wait(PATIENCE)
 
     def _enter(self, entry: Entry) -> None:
         """Let one item in; what must be read first becomes work like any other."""
@@ -188,12 +200,13 @@ class Run:
 
     def _call_help(self) -> None:
         more = self._light or self._quick or self._ready or (self._asks and self._asking < self._context.asks)
-        if more and self._helpers < self._most_helpers and not self._closed:
+        if more and not self._closed and self._hands.acquire(blocking=False):
             self._helpers += 1
             _pool().submit(copy_context().run, self._help)
 
     def _help(self) -> None:
         """Work until there is none."""
+        _helping.set(True)  # in a copy of the caller's context
         done = False
         try:
             while True:
@@ -201,6 +214,7 @@ class Run:
                     tasks = self._take()
                     if tasks is None:
                         self._helpers -= 1
+                        self._hands.release()
                         done = True
                         return
                 self._work(tasks)
@@ -208,6 +222,7 @@ class Run:
             if not done:  # a defect, or somebody wants the process to end: the caller must hear of it
                 with self._lock:
                     self._helpers -= 1
+                    self._hands.release()
                     self._defect = sys.exc_info()[1]
                     self._changed.notify_all()
 

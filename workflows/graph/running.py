@@ -119,8 +119,12 @@ def streamed(
                 _decided(outcome, "raise")
 
 
-async def streamed_async(chunks: Iterator[Chunk]) -> AsyncIterator[Chunk]:
-    """Chunks of a stream that another thread makes; leaving it stops the run after the current step."""
+async def streamed_async(chunks: Iterator[Chunk], context: Context) -> AsyncIterator[Chunk]:
+    """Chunks of a stream that another thread makes; leaving it stops the run after the current step.
+
+    Args:
+        context: of the run.
+    """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Chunk | None] = asyncio.Queue()
     left = threading.Event()
@@ -131,6 +135,9 @@ async def streamed_async(chunks: Iterator[Chunk]) -> AsyncIterator[Chunk]:
                 loop.call_soon_threadsafe(queue.put_nowait, chunk)
                 if left.is_set():
                     break
+        except StepError:
+            if not left.is_set():  # nobody hears of it
+                raise
         finally:
             chunks.close()  # type: ignore[attr-defined]  # a generator
             loop.call_soon_threadsafe(queue.put_nowait, None)
@@ -141,6 +148,7 @@ async def streamed_async(chunks: Iterator[Chunk]) -> AsyncIterator[Chunk]:
             yield chunk
     finally:
         left.set()
+        context.stopped.set()
     await task
 
 

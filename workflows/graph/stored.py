@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -20,6 +21,16 @@ _CLASSES: dict[str, type[Any]] = {
     for kind in (Boxes, Masks, Keypoints, Picture, Text, Origin, Image, SourcePicture, Window)
 }
 _HEAD = "json"
+_DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RuntimeError,  # an archive that seems to be encrypted, or of another version
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 
 class NotStorable(InputError):
@@ -49,33 +60,39 @@ def from_bytes(data: bytes) -> Any:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return _value(json.loads(arrays[_HEAD].tobytes()), arrays)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise InputError(f"a stored value is damaged: {error}") from error
 
 
 def _plain(value: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
-    """JSON data; arrays are moved into `arrays` and named instead."""
-    if value is None or isinstance(value, bool | int | float | str):
+    """JSON data; arrays are moved into `arrays` and named instead.
+
+    Only exact types: a named tuple or an enum would come back as the plain tuple or number.
+    """
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
         return value
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+    if kind is np.ndarray and not value.dtype.hasobject:
         name = str(len(arrays))
         if value.dtype == np.bool_:  # masks: a bit a pixel
             arrays[name] = np.packbits(value)
             return {"bits": name, "shape": list(value.shape)}
         arrays[name] = value
         return {"array": name}
-    if isinstance(value, np.generic):
-        return _plain(value.item(), arrays)
-    if isinstance(value, list):
+    if isinstance(value, np.generic) and not value.dtype.hasobject:
+        name = str(len(arrays))
+        arrays[name] = np.asarray(value)
+        return {"scalar": name}
+    if kind is list:
         return [_plain(one, arrays) for one in value]
-    if isinstance(value, tuple):
+    if kind is tuple:
         return {"tuple": [_plain(one, arrays) for one in value]}
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+    if kind is dict and all(type(key) is str for key in value):
         return {"dict": {key: _plain(one, arrays) for key, one in value.items()}}
-    if is_dataclass(value) and _CLASSES.get(type(value).__name__) is type(value):
+    if is_dataclass(value) and _CLASSES.get(kind.__name__) is kind:
         own = {one.name: _plain(getattr(value, one.name), arrays) for one in fields(value)}
-        return {"class": type(value).__name__, "fields": own}
-    raise NotStorable(f"{type(value).__name__} has no stored form")
+        return {"class": kind.__name__, "fields": own}
+    raise NotStorable(f"{kind.__name__} has no stored form")
 
 
 def _value(data: Any, arrays: Any) -> Any:
@@ -85,6 +102,8 @@ def _value(data: Any, arrays: Any) -> Any:
         return data
     if "array" in data:
         return arrays[data["array"]]
+    if "scalar" in data:
+        return arrays[data["scalar"]][()]
     if "bits" in data:
         shape = tuple(data["shape"])
         count = int(np.prod(shape))

@@ -265,7 +265,7 @@ class Workflow(GraphBuilder, Runnable[Any, dict[str, Any]]):
             context, manager = self._context(config, None), run_manager.get_sync()
             async for value in values:
                 chunks = streamed(plan, context, value, manager, self._seeded(seed), errors)
-                async for chunk in streamed_async(chunks):
+                async for chunk in streamed_async(chunks, context):
                     yield chunk
 
         async def one() -> AsyncIterator[Any]:

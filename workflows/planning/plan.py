@@ -134,6 +134,7 @@ class Plan:
         if not self.steps:
             raise PlanError("the plan has no steps")
         earlier: dict[str, ToolSpec] = {}
+        shown = bool(toolbox.pictures)  # whether there is a picture by then, named or not
         for step in self.steps:
             if step.name in earlier:
                 raise PlanError(f"two steps are called {step.name!r}")
@@ -141,7 +142,7 @@ class Plan:
                 spec = spec_of(step.tool, toolbox.system.decoders)
                 _check_references(step, earlier)
                 checked(spec, step.filled(lambda name, items: "later-1"))
-                _check_known(step, spec, toolbox)
+                shown = _check_known(step, spec, toolbox, shown=shown)
             except (InputError, PlanError) as error:
                 raise PlanError(f"step {step.name!r} ({step.tool}): {error}") from error
             earlier[step.name] = spec
@@ -217,14 +218,23 @@ def _check_references(step: PlanStep, earlier: Mapping[str, ToolSpec]) -> None:
                 )
 
 
-def _check_known(step: PlanStep, spec: ToolSpec, toolbox: Toolbox) -> None:
-    """Every id that is no reference is known, and there is a picture to look at."""
+def _check_known(step: PlanStep, spec: ToolSpec, toolbox: Toolbox, *, shown: bool) -> bool:
+    """Every id that is no reference is known, and there is a picture to look at.
+
+    Args:
+        shown: whether there is one before the step.
+
+    Returns:
+        Whether there is one after it.
+    """
     given = step.filled(lambda name, items: "")
     if given.get("picture"):
         toolbox.picture(given["picture"])
+        shown = True
     refs = given.get("refs") or []
     for reference in [*([refs] if isinstance(refs, str) else refs), given.get("of")]:
         if reference:
             toolbox.artifact(reference)
-    if spec.looks and spec.token is not None and not step.uses and not toolbox.pictures:
+    if spec.looks and spec.token is not None and not step.uses and not shown:
         raise PlanError("it looks at a picture and there is none; add one to the toolbox")
+    return shown or spec.makes is Picture

@@ -74,13 +74,16 @@ def run_plan(plan: Plan, toolbox: Toolbox, *, budget: Budget | None = None) -> P
         budget: of this run, beside that of the toolbox.
 
     Raises:
-        PlanError: the plan cannot run, or has more steps than the budget has calls; nothing ran.
+        PlanError: the plan cannot run, or has more steps that ask than the budget has calls; nothing ran.
         PlanStopped: the budget is used up; `run` has what is done.
     """
     plan.check(toolbox)
-    if budget is not None and budget.calls is not None and len(plan) > budget.calls:
+    # Counting the items of an earlier result asks nothing, so it costs no call.
+    asking = sum(one.tool != "count" or one.arguments.get("of") is None for one in plan.steps)
+    if budget is not None and budget.calls is not None and asking > budget.calls:
+        known = "" if asking == len(plan) else f", {asking} of which ask,"
         raise PlanError(
-            f"the plan has {len(plan)} steps and the budget {budget.calls} calls; "
+            f"the plan has {len(plan)} steps{known} and the budget {budget.calls} calls; "
             f"leave steps out or raise the budget"
         )
     meter = Meter(budget)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from superlink.agents.pictures import SourcePicture
 from superlink.agents.tools.arguments import Arguments
 from superlink.agents.tools.specs import ToolSpec, spec_of
 from superlink.agents.tools.toolbox import Toolbox, checked
@@ -59,8 +60,8 @@ class _Built:
     plan: Plan
     made: dict[str, Handle] = field(default_factory=dict)  # by the name of the step
     about: dict[str, Handle | None] = field(default_factory=dict)  # the picture of each step
-    inputs: dict[str, Handle] = field(default_factory=dict)  # by the id of the picture
-    last: Handle | None = None  # the picture that was made last
+    inputs: dict[str, Handle] = field(default_factory=dict)  # by the id of the picture's content
+    last: Handle | None = None  # the picture that a step made or opened last
 
     def add(self, step: PlanStep) -> None:
         spec = spec_of(step.tool, self.toolbox.system.decoders)
@@ -103,18 +104,27 @@ class _Built:
         if given.picture is not None and given.picture.strip().startswith("$"):
             return self._reference(given.picture)
         if given.picture is not None:
-            return self._input(given.picture.strip())
+            return self._named(given.picture.strip())
         if step.uses:
             return self.about[step.uses[0]]
         if self.last is not None:
             return self.last
-        return self._input(self.toolbox.pictures[-1]) if self.toolbox.pictures else None
+        if not self.toolbox.pictures:
+            return None
+        picture = self.toolbox.picture()  # what a tool would look at: not always the one that is listed last
+        return self._input(picture, self.toolbox.name_of(picture))
 
-    def _input(self, picture: str) -> Handle:
-        if picture not in self.inputs:
+    def _named(self, name: str) -> Handle:
+        handle = self._input(self.toolbox.picture(name), name)
+        if name not in self.toolbox.pictures:
+            self.last = handle  # a file: to open it is to show it
+        return handle
+
+    def _input(self, picture: SourcePicture, called: str) -> Handle:
+        if picture.id not in self.inputs:
             name = "picture" if not self.inputs else f"picture{len(self.inputs) + 1}"
-            self.inputs[picture] = self.workflow.input(name, Image, description=f"in place of {picture}")
-        return self.inputs[picture]
+            self.inputs[picture.id] = self.workflow.input(name, Image, description=f"in place of {called}")
+        return self.inputs[picture.id]
 
     def _phrases(self, step: PlanStep, given: Any) -> list[str]:
         """What a step is about; without words of its own, what the steps are about that it uses."""

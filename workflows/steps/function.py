@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import threading
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import cache, wraps
 from typing import Any, overload
 
@@ -135,9 +136,26 @@ def _called(
 def _awaited(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def run(*values: Any, **named: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(function(*values, **named), _loop()).result()
+        outcome = asyncio.run_coroutine_threadsafe(_caught(function(*values, **named)), _loop()).result()
+        if isinstance(outcome, _Raised):
+            raise outcome.error
+        return outcome
 
     return run
+
+
+class _Raised:
+    """What a coroutine raised that would end the loop of all others, such as SystemExit."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+async def _caught(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as error:
+        return _Raised(error)
 
 
 @cache
@@ -146,3 +164,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True, name="superlink-async-steps").start()
     return loop
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_loop.cache_clear)  # its thread does not come along

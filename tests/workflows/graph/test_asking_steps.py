@@ -323,3 +323,21 @@ def test_the_embedded_model_runs_a_whole_workflow_and_a_saved_one_the_same(tmp_p
     assert np.array_equal(again["merged"].xyxy, result["merged"].xyxy)
     assert np.array_equal(again["hidden"].pixels, result["hidden"].pixels)
     assert again["alarm"] == result["alarm"]
+
+
+def test_the_time_of_a_question_begins_when_it_is_asked() -> None:
+    class Hanging(ToySystem):
+        def ask(self, text: Any, **settings: Any) -> Any:
+            first = not self.batches
+            answer = super().ask(text, **settings)
+            if first:
+                time.sleep(3.0)
+            return answer
+
+    system = Hanging()
+    wf = Workflow("say", system=system)
+    step = steps.instruct("say {w}", returns="text", image=False, timeout=1.0, retry=1)
+    wf.output("y", step(wf.input("w", str)))
+    results = wf.batch([f"word {k}" for k in range(6)], errors="return", max_concurrency=6)
+    assert [one.ok for one in results] == [True] * 6  # the second attempt of the first was really asked
+    assert len(system.batches) >= 2

@@ -202,3 +202,51 @@ def test_a_killed_command_goes_on_without_doing_a_picture_twice(photos: Path, tm
     assert refused.returncode == 1
     assert "allow 'slowly' if you trust it" in refused.stderr
     assert subprocess.run(command("wf.yaml"), check=False, **run).returncode == 2
+
+
+def test_a_run_goes_on_when_a_picture_of_the_same_stem_has_come(photos: Path, tmp_path: Path) -> None:
+    run_folder(workflow(), photos, tmp_path / "out", format="labelme")
+    before = files_of(tmp_path / "out")
+    Pillow.open(photos / "01.png").convert("RGB").save(photos / "01.jpg")
+    Pillow.open(photos / "01.png").save(photos / "0.png")
+    summary = run_folder(workflow(), photos, tmp_path / "out", format="labelme", resume=True)
+    assert (summary.total, summary.done, summary.skipped) == (14, 14, 12)
+    after = files_of(tmp_path / "out")
+    assert {name: after[name] for name in before} == before
+    made = {name for name in after.keys() - before.keys() if name.endswith(".json")}
+    assert made == {"0.json", "01-2.json"}
+
+
+def test_results_below_the_pictures_are_not_taken_for_pictures(photos: Path) -> None:
+    out = photos / "results"
+    totals = [run_folder(workflow(), photos, out, format="labelme", resume=True).total for _ in range(2)]
+    assert totals == [12, 12]
+    with pytest.raises(InputError, match="holds the pictures themselves"):
+        run_folder(workflow(), photos, photos)
+
+
+def test_another_function_without_a_name_is_another_run(photos: Path, tmp_path: Path) -> None:
+    def counting(least: float) -> Workflow:
+        wf = Workflow("counting")
+        photo = wf.input("photo", Image)
+        found = steps.count()(steps.filter(score=least)(corner(photo)))
+        wf.output("twice", steps.step(lambda number: number * 2, name="twice")(found))
+        return wf
+
+    run_folder(counting(0.1), photos, tmp_path / "out")
+    assert run_folder(counting(0.1), photos, tmp_path / "out", resume=True).skipped == 12
+    with pytest.raises(InputError, match="its definition is not"):
+        run_folder(counting(0.9), photos, tmp_path / "out", resume=True)
+
+
+def test_an_array_is_a_value_like_any_other(photos: Path, tmp_path: Path) -> None:
+    @steps.step
+    def thirds(image: Image) -> Any:
+        return np.ones(3)
+
+    wf = Workflow("thirds")
+    wf.output("y", thirds(wf.input("photo", Image)))
+    summary = run_folder(wf, photos, tmp_path / "out")
+    assert summary.failed == ()
+    line = json.loads((tmp_path / "out" / "results.jsonl").read_text().splitlines()[0])
+    assert line["values"]["y"] == [1.0, 1.0, 1.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -49,6 +50,32 @@ def test_it_composes_with_other_runnables() -> None:
     both = RunnableParallel(a=two(), b=two().pick("more"))
     assert both.invoke(1) == {"a": {"more": 2, "twice": 2}, "b": 2}
     assert two().map().invoke([1, 2]) == two().batch([1, 2])
+
+
+def test_leaving_an_asynchronous_stream_stops_the_run() -> None:
+    ran: list[int] = []
+
+    @steps.step
+    def slow(x: int) -> int:
+        ran.append(x)
+        time.sleep(0.1)
+        return x + 1
+
+    wf = Workflow("slow")
+    value = wf.input("x", int)
+    for number in range(8):
+        value = slow(value)
+        wf.output(f"y{number}", value)
+
+    async def first() -> Any:
+        stream = wf.astream(0)
+        async for chunk in stream:
+            await stream.aclose()
+            return chunk
+
+    assert asyncio.run(first()) == {"y0": 1}
+    time.sleep(0.5)
+    assert len(ran) < 5
 
 
 def test_every_way_to_call_gives_the_same() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from superlink import InputError, StepError, Workflow, steps
+from superlink.workflows.graph import run as run_module
 from superlink.workflows.graph.results import Result
 from tests.workflows.graph.toys import add, double, inc, is_even, refuse_three, total, upto, wrong
 
@@ -153,6 +156,33 @@ def test_no_more_steps_run_at_once_than_allowed() -> None:
     assert most == 1
     wf.invoke(1, {"max_concurrency": 2})
     assert most <= 2
+
+
+def test_no_more_steps_run_at_once_than_allowed_inside_of_branches_too() -> None:
+    lock = threading.Lock()
+    running = most = 0
+
+    @steps.step
+    def slow(x: int, *, by: int = 0) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+        return x + by
+
+    @steps.step
+    def together(*values: int) -> int:
+        return sum(values)
+
+    arm = Workflow("arm")
+    x = arm.input("x", int)
+    arm.output("y", together(*[slow(x, by=k) for k in range(6)]))
+    wf = chain(steps.branch(steps.compare(">=", 0), then=arm))
+    wf.batch(range(4), max_concurrency=2)
+    assert most == 2
 
 
 def test_nested_items_go_their_way_one_by_one() -> None:
@@ -418,6 +448,66 @@ def test_a_workflow_may_run_inside_a_step_of_another_in_every_thread_at_once() -
     assert [result["y"] for result in wf.batch(range(40), max_concurrency=20)] == [
         4 * (x + 1) for x in range(40)
     ]
+
+
+def test_batches_inside_batches_cannot_lock_each_other_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = ThreadPoolExecutor(4)
+    monkeypatch.setattr(run_module, "_pool", lambda: pool)
+    leaf = chain(inc)
+
+    @steps.step
+    def middle(x: int) -> int:
+        time.sleep(0.05)  # so that every thread of the pool comes to wait for a batch
+        return int(leaf.batch([x, x])[0]["y"])
+
+    inner = chain(middle)
+
+    @steps.step
+    def outer(x: int) -> int:
+        return int(sum(result["y"] for result in inner.batch([x, x])))
+
+    found: list[Any] = []
+    work = threading.Thread(
+        target=lambda: found.extend(chain(outer).batch(range(8), max_concurrency=8)), daemon=True
+    )
+    work.start()
+    work.join(60)
+    assert [result["y"] for result in found] == [2 * (x + 1) for x in range(8)]
+
+
+def test_an_exit_inside_a_coroutine_step_reaches_the_caller_and_harms_no_later_one() -> None:
+    @steps.step
+    async def leave(x: int) -> int:
+        if x == 1:
+            raise SystemExit(3)
+        return x
+
+    with pytest.raises(SystemExit):
+        chain(leave).invoke(1)
+    assert chain(leave).invoke(2)["y"] == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_coroutine_steps_work_in_a_forked_process() -> None:
+    @steps.step
+    async def later(x: int) -> int:
+        return x + 1
+
+    assert chain(later).invoke(1)["y"] == 2
+    child = os.fork()
+    if child == 0:
+        os._exit(7 if chain(later).invoke(2)["y"] == 3 else 1)
+    for _ in range(600):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert done
+    assert os.waitstatus_to_exitcode(status) == 7
 
 
 def test_an_exit_inside_a_step_reaches_the_caller() -> None:

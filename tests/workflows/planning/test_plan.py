@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -213,3 +214,47 @@ def test_yaml_and_back_is_the_same_plan(goal: str, steps: list[PlanStep]) -> Non
 def test_yaml_that_is_no_plan_is_refused_with_the_place(text: str, said: str) -> None:
     with pytest.raises(PlanError, match=said):
         Plan.from_yaml(text)
+
+
+def test_a_plan_takes_the_files_that_its_tools_would_open(family: Model, tmp_path: Path) -> None:
+    drawn().save(tmp_path / "site.png")
+    (tmp_path / "notes.png").write_bytes(b"no picture")
+    system, engine = scripted(family, FOUND, FOUND)
+    toolbox = Toolbox(system, folder=tmp_path)
+    plan = plan_of(
+        step("a", "detect", phrases=["red circle"], picture="site.png"),
+        step("b", "detect", phrases=["red circle"]),  # about the one that was opened
+    )
+    plan.check(toolbox)
+    assert toolbox.pictures == ()  # checking shows nothing to the tools
+    run = run_plan(plan, toolbox)
+    assert run.ok
+    assert [turn.boxes.size for turn in run.turns.values()] == [(180, 240)] * 2
+    for name, said in (("other.png", "'other.png' is no known picture"), ("notes.png", "not a picture")):
+        with pytest.raises(PlanError, match=said):
+            plan.changed("a", picture=name).check(toolbox)
+    assert len(engine.requests) == 2
+
+
+def test_counting_what_is_known_needs_no_call_of_the_budget(family: Model) -> None:
+    system, _ = scripted(family, FOUND)
+    plan = plan_of(
+        step("a", "detect", phrases=["red circle"]),
+        step("b", "count", of="$a"),
+        step("c", "count", of="$a[0]"),
+    )
+    run = run_plan(plan, Toolbox(system, pictures=[scene()]), budget=Budget(calls=1))
+    assert (run.ok, run.spent.calls) == (True, 1)
+    more = plan.inserted(step("d", "count", phrases=["red circle"]))
+    with pytest.raises(PlanError, match="the plan has 4 steps, 2 of which ask, and the budget 1 calls"):
+        run_plan(more, Toolbox(system, pictures=[scene()]), budget=Budget(calls=1))
+
+
+def test_runs_that_their_own_budget_refuses_leave_that_of_the_toolbox(family: Model) -> None:
+    system, _ = scripted(family, FOUND)
+    toolbox = Toolbox(system, pictures=[scene()], budget=Budget(calls=1))
+    plan = plan_of(step("a", "detect", phrases=["red circle"]))
+    for _ in range(3):
+        with pytest.raises(PlanStopped, match="does not fit into what is left of a budget of 10"):
+            run_plan(plan, toolbox, budget=Budget(pixels=10))
+    assert run_plan(plan, toolbox).ok

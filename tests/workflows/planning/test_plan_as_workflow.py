@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,3 +116,25 @@ def test_what_a_workflow_cannot_do_is_refused_with_the_step(family: Model) -> No
         workflow_of(plan_of(("a", "count", {"phrases": ["star", "heart"]})), toolbox)
     with pytest.raises(PlanError, match="no tool 'fly'"):
         workflow_of(plan_of(("a", "fly", {})), toolbox)
+
+
+def test_a_step_without_a_picture_is_about_the_one_that_the_toolbox_looks_at(
+    family: Model, tmp_path: Path
+) -> None:
+    system, _ = scripted(family)
+    toolbox = Toolbox(system, pictures=[scene(seed=1), scene(seed=2)], folder=tmp_path)
+    toolbox.add(scene(seed=1))  # shown again: picture-1 is what is looked at
+    (picture,) = workflow_of(plan_of(("a", "caption", {})), toolbox).graph.inputs
+    assert picture.description == "in place of picture-1"
+    # A file that a step opens is what later steps look at, and is an input of its own.
+    drawn().save(tmp_path / "site.png")
+    plan = plan_of(
+        ("a", "caption", {}),
+        ("b", "caption", {"picture": "site.png"}),
+        ("c", "caption", {}),
+        ("d", "caption", {"picture": "picture-1"}),
+    )
+    graph = workflow_of(plan, toolbox).graph
+    assert [one.description for one in graph.inputs] == ["in place of picture-1", "in place of site.png"]
+    looks = {node.name: node.positional[0].node.name for node in graph.nodes if node.positional}
+    assert looks == {"a": "picture", "b": "picture2", "c": "picture2", "d": "picture"}
