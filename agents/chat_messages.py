@@ -57,7 +57,7 @@ def read_messages(
                 case SystemMessage():
                     reader.system(_words_only(message))
                 case HumanMessage():
-                    reader.person(*_parts(message))
+                    reader.person(*parts_of(message))
                 case AIMessage():
                     if message.tool_calls:
                         raise InputError("it calls tools, which this model does not know")
@@ -130,13 +130,18 @@ def _reply(message: AIMessage, model_name: str, routing_texts: Collection[str]) 
 
 
 def _words_only(message: BaseMessage) -> str:
-    text, pictures = _parts(message)
+    text, pictures = parts_of(message)
     if pictures:
         raise InputError("pictures are read from human messages alone")
     return text
 
 
-def _parts(message: BaseMessage) -> tuple[str, list[SourcePicture]]:
+def parts_of(message: BaseMessage) -> tuple[str, list[SourcePicture]]:
+    """The words and the pictures of one message.
+
+    Raises:
+        InputError: a block that is neither, or a picture that cannot be read.
+    """
     if isinstance(message.content, str):
         return message.content, []
     words: list[str] = []

@@ -24,7 +24,9 @@ from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
 from superlink.agents.asking import Question, answer_live
-from superlink.agents.chat_messages import read_messages
+from superlink.agents.chat_messages import parts_of, read_messages
+from superlink.agents.local import LocalEngine
+from superlink.agents.model_folder import Model
 from superlink.agents.pictures import SourcePicture, picture_id
 from superlink.agents.questions import checked_deadline, checked_threshold
 from superlink.agents.system import System
@@ -33,6 +35,7 @@ from superlink.agents.turn import Turn
 from superlink.router.errors import InputError
 from superlink.router.requests import Finished, GenerateOptions, TextDelta
 from superlink.router.tokens import ROUTING_TEXTS
+from superlink.router.vision import tile_count
 
 PROVIDER = "superlink"
 _REASONS = {"end": "stop", "stop": "stop", "length": "length"}
@@ -95,6 +98,44 @@ class SystemChatModel(BaseChatModel):
                 f"replies, and `response_metadata['artifacts']` has the plain data of any"
             )
         return found
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """The router's ids of a text; LangChain's own way would fetch a tokenizer of another model.
+
+        Raises:
+            InputError: no string, or the router's words are not in this process.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        if not isinstance(text, str):
+            raise InputError(f"tokens are counted of a string, got {type(text).__name__}")
+        return _model_of(self.system).tokenizer.encode(text)
+
+    def get_num_tokens_from_messages(
+        self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Positions that the words and pictures of messages take; each is counted on its own.
+
+        What stands between messages is not in it, so `usage_metadata` of a reply says a little more.
+
+        Raises:
+            InputError: a message cannot be read, there are tools, or the router's words are elsewhere.
+        """
+        if tools:
+            raise InputError("this model calls no tools, so they have no tokens; count the messages alone")
+        total = 0
+        for number, message in enumerate(messages, start=1):
+            try:
+                words, pictures = parts_of(message)
+            except InputError as error:
+                raise InputError(f"message {number}: {error}") from error
+            total += len(self.get_token_ids(words))
+            if pictures:
+                config = _model_of(self.system).router.config
+                sizes = [one.size for one in pictures]
+                tiles = sum(tile_count(width, height, config) for height, width in sizes)
+                total += tiles * config.tokens_per_tile
+        return total
 
     def bind_tools(
         self,
@@ -237,6 +278,20 @@ class SystemChatModel(BaseChatModel):
             return None
         pixels = turn.picture.pixels
         return SourcePicture(pixels=pixels, id=picture_id(pixels), name=turn.picture.origin.id)
+
+
+def _model_of(system: System) -> Model:
+    """The models of a system that runs in this process.
+
+    Raises:
+        InputError: its engine keeps them elsewhere.
+    """
+    if not isinstance(system.engine, LocalEngine):
+        raise InputError(
+            f"{type(system.engine).__name__} keeps the router's words in another process; count tokens with "
+            f"a system of the local engine, or pass token_counter='approximate'"
+        )
+    return system.engine.model
 
 
 _SETTINGS = ("max_tokens", "temperature", "top_p", "seed", "threshold", "deadline")

@@ -13,6 +13,7 @@ order in which their tokens first stand in the reply, whatever order they finish
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
@@ -297,7 +298,8 @@ def _call(task: Task, group: _Group, *, inputs: tuple[Artifact, ...]) -> Call:
 def _wait(group: _Group, deadline: float | None) -> Outcome:
     if group.future is None:
         return Failure(call_id=group.id, error="the reply was not finished", kind="cancelled")
-    patience = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+    # No wait can be longer than the platform's; nobody lives to see the difference.
+    patience = None if deadline is None else min(max(deadline - time.monotonic(), 0.0), threading.TIMEOUT_MAX)
     try:
         return group.future.result(patience)[group.place]
     except FutureTimeoutError:

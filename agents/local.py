@@ -20,13 +20,13 @@ class LocalEngine:
     """Models of this process. Questions of all threads are answered together."""
 
     def __init__(self, model: Model) -> None:
-        self._model = model
+        self.model = model
         self._router = RouterService(model.router, model.tokenizer, max_waiting=MAX_WAITING)
         self._workers = {decoder.config.name: DecoderWorker(decoder) for decoder in model.decoders}
 
     @property
     def decoders(self) -> tuple[DecoderConfig, ...]:
-        return tuple(decoder.config for decoder in self._model.decoders)
+        return tuple(decoder.config for decoder in self.model.decoders)
 
     def stream(self, requests: Sequence[Request]) -> Generator[Event, None, None]:
         return self._router.stream(requests)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
@@ -17,6 +19,9 @@ from superlink.router.examples import example_rounds
 from superlink.router.messages import Box, Conversation, ImageArray, Mask, Message, Point, Prompt, Scribble
 from superlink.router.prompts import prompt_mask
 from superlink.router.requests import GenerateOptions
+
+_BLANKS = re.compile(r"[^\S\n]+")
+_BESIDE_NEW_LINE = re.compile(r" ?\n ?")
 
 # A picture and what is meant on it: a prompt, or a mask (H, W) whose true pixels mean it.
 Example = tuple[PictureLike, Prompt | NDArray[np.generic]]
@@ -55,6 +60,21 @@ def user_message(
         text=text.strip(),
         images=(picture.pixels,) if new and picture is not None else (),
         prompts=tuple(prompts),
+    )
+
+
+def as_read(conversation: Conversation) -> Conversation:
+    """A conversation as the router reads it: as it is, but for odd blanks in what people wrote.
+
+    The router learned people's words with single spaces; doubled ones, tabs and no-break spaces make it
+    misspell what it repeats. A new line stays: in what it learned, things may stand on lines of their own,
+    and joined lines would become one thing.
+    """
+    return tuple(
+        replace(message, text=_BESIDE_NEW_LINE.sub("\n", _BLANKS.sub(" ", message.text)).strip())
+        if message.role == "user"
+        else message
+        for message in conversation
     )
 
 
@@ -146,10 +166,11 @@ def checked_threshold(threshold: float | None) -> float | None:
 
 
 def checked_deadline(deadline: float | None) -> float | None:
-    """`deadline` as given, when it is a time to wait."""
-    if deadline is not None and not (_is_number(deadline) and math.isfinite(deadline) and deadline > 0.0):
+    """`deadline` as given, when it is a time to wait; at most the longest that a thread can wait."""
+    # Compared, not `isfinite`: that has no answer for a whole number beyond the floats.
+    if deadline is not None and not (_is_number(deadline) and 0.0 < deadline < math.inf):
         raise InputError(f"the deadline is a number of seconds above 0, got {deadline!r}")
-    return deadline
+    return None if deadline is None else min(deadline, threading.TIMEOUT_MAX)
 
 
 def _is_number(value: object) -> bool:

@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 
 import torch
 
+from superlink.agents.questions import as_read
 from superlink.agents.status import Meter
 from superlink.router.encoded import EncodedRequest, RequestEncoder
 from superlink.router.errors import BusyError, LostError
@@ -114,7 +115,10 @@ class RouterService:
             LostError: the service is closed, or stopped on an internal error.
         """
         started = time.monotonic()
-        encoded = self._encoder.encode(requests)
+        # Here, and not where people are asked: what is shown and kept stays as they typed it.
+        encoded = self._encoder.encode(
+            [replace(request, conversation=as_read(request.conversation)) for request in requests]
+        )
         if not encoded:
             return
         deadlines = [request.deadline for request in requests]
@@ -277,7 +281,8 @@ def _next(submission: _Submission, limit: float | None) -> list[Event]:
     Raises:
         LostError: nothing more will come.
     """
-    patience = None if limit is None else max(limit - time.monotonic(), 0.0)
+    # No wait can be longer than the platform's; nobody lives to see the difference.
+    patience = None if limit is None else min(max(limit - time.monotonic(), 0.0), threading.TIMEOUT_MAX)
     try:
         found = submission.outbox.get(timeout=patience)
     except Empty:

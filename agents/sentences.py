@@ -54,7 +54,12 @@ def edit(instruction: str) -> str:
 
 
 def _every(phrases: Sequence[str]) -> str:
-    return _listed([f"every {bare(phrase)}" for phrase in phrases])
+    """Each thing once, as it was first said: one that is asked for twice is found and counted twice."""
+    once: dict[str, str] = {}
+    for name in map(bare, phrases):
+        # Words in braces are ports of a step, whose names keep their case.
+        once.setdefault(name if "{" in name else name.casefold(), name)
+    return _listed([f"every {name}" for name in once.values()])
 
 
 def _listed(said: Sequence[str]) -> str:

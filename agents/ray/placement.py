@@ -22,6 +22,7 @@ Kind = TypeVar("Kind", bound="ActorPlacement")
 
 _COUNTS = {"replicas": 1, "threads": 1, "queue": 1, "max_batch": 1, "max_rows": 1, "prefix_bytes": 0}
 _SECONDS = ("timeout", "start_timeout")
+LONGEST = 1e9  # seconds; clocks of the system cannot wait for much longer
 _SHARES = ("num_cpus", "num_gpus")
 
 
@@ -48,8 +49,10 @@ class ActorPlacement:
                 raise InputError(f"placement: {name} is a whole number from {least}, got {value!r}")
         for name in _SECONDS:
             value = getattr(self, name)
-            if not _is_number(value) or value <= 0:
-                raise InputError(f"placement: {name} is a number of seconds above 0, got {value!r}")
+            if not _is_number(value) or not 0 < value <= LONGEST:
+                raise InputError(
+                    f"placement: {name} is a number of seconds above 0 and up to {LONGEST:g}, got {value!r}"
+                )
         for name in _SHARES:
             value = getattr(self, name)
             if not _is_number(value) or value < 0:

@@ -30,7 +30,8 @@ class Budget:
         for name in ("calls", "seconds", "pixels"):
             limit = getattr(self, name)
             number = isinstance(limit, Real) and not isinstance(limit, bool)
-            if limit is not None and not (number and math.isfinite(limit) and limit > 0):
+            # Compared, not `isfinite`: that has no answer for a whole number beyond the floats.
+            if limit is not None and not (number and 0 < limit < math.inf):
                 raise InputError(f"a budget of {name} is a number above 0 or None, got {limit!r}")
 
 
@@ -76,13 +77,21 @@ class Meter:
                     f"a picture of {pixels:,} pixels does not fit into what is left of a budget of "
                     f"{budget.pixels:,}: {spent.pixels:,} are spent"
                 )
-            left = None if budget.seconds is None else budget.seconds - spent.seconds
+            # What is left is waited for, and no wait is longer than the platform's.
+            most = None if budget.seconds is None else min(budget.seconds, threading.TIMEOUT_MAX)
+            left = None if most is None else most - spent.seconds
             if left is not None and left <= 0:
                 raise BudgetError(
                     f"the budget of {budget.seconds} seconds is used up: calls took {spent.seconds:.2f}"
                 )
             self._spent = Spent(calls=spent.calls + 1, seconds=spent.seconds, pixels=spent.pixels + pixels)
         return left
+
+    def give_back(self, pixels: int) -> None:
+        """Take a booked call out again: it was never made."""
+        with self._lock:
+            spent = self._spent
+            self._spent = Spent(calls=spent.calls - 1, seconds=spent.seconds, pixels=spent.pixels - pixels)
 
     def finish(self, seconds: float, pixels: int) -> None:
         """Book what a call took, and the pixels that it made."""

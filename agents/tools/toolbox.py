@@ -16,10 +16,10 @@ import numpy as np
 from pydantic import ValidationError
 
 from superlink.agents.asking import Question, answer
-from superlink.agents.pictures import PictureLike, SourcePicture, one_line
+from superlink.agents.pictures import PictureLike, SourcePicture, one_line, read_picture
 from superlink.agents.questions import checked_deadline, checked_refs, user_message
 from superlink.agents.tools.arguments import Arguments, Count, Segment
-from superlink.agents.tools.budget import Budget, Meter, Spent
+from superlink.agents.tools.budget import Budget, BudgetError, Meter, Spent
 from superlink.agents.tools.describe import counted, describe
 from superlink.agents.tools.specs import ToolSpec, available, spec_of
 from superlink.agents.tools.store import Store
@@ -114,15 +114,22 @@ class Toolbox:
         return self._store.artifact(reference)
 
     def picture(self, name: str | None = None) -> SourcePicture:
-        """The picture of an id, or the one that was shown or made last.
+        """The picture of an id or of a file in the folder, or the one that was shown or made last.
+
+        A file is only looked at: the tools do not remember it until one of them opens it.
 
         Raises:
             InputError: there is none.
         """
-        found = self._store.picture(name)
+        path = None if name is None else self._file(name)
+        found = self._store.picture(name) if path is None else read_picture(path)
         if found is None:
             raise InputError("there is no picture yet; add one to the toolbox")
         return found
+
+    def name_of(self, picture: SourcePicture) -> str:
+        """The id under which the tools know a picture."""
+        return self._store.name_of(picture)
 
     def tool(self, name: str) -> SystemTool:
         """One tool for LangChain, over this memory.
@@ -183,7 +190,7 @@ class Toolbox:
     def _asked(self, question: Question, seed: int, meters: Sequence[Meter]) -> Turn:
         """One question within the budgets; what it gives is remembered."""
         pixels = 0 if question.picture is None else int(np.prod(question.picture.size))
-        limits = [limit for meter in meters if (limit := meter.start(pixels)) is not None]
+        limits = _started(meters, pixels)
         limits += [] if self._deadline is None else [self._deadline]
         question = replace(question, deadline=min(limits, default=None))
         start, made = time.monotonic(), 0
@@ -203,21 +210,25 @@ class Toolbox:
         if not spec.looks:
             return None
         name: str | None = getattr(given, "picture", None)
-        if name is not None and name not in self._store.pictures and self._folder is not None:
-            name = self._opened(name, self._folder)
+        path = None if name is None else self._file(name)
+        if path is not None:
+            name = self.add(path)
         picture = self._store.picture(name, refs)
         if picture is None and (spec.token is not None or spec.name != "instruct"):
             raise InputError(f"{spec.name} looks at a picture and there is none yet")
         return picture
 
-    def _opened(self, name: str, folder: Path) -> str:
-        """The id of a file in the folder; a name that is no file there is left to the store to refuse."""
+    def _file(self, name: str) -> Path | None:
+        """The file in the folder that a tool opens for `name`; any other name is the store's to judge."""
+        wanted = str(name).strip()
+        if self._folder is None or wanted in self._store.pictures:
+            return None
         try:
-            path = (folder / name.strip()).resolve()
-            ours = path.is_relative_to(folder) and path.is_file()
+            path = (self._folder / wanted).resolve()
+            ours = path.is_relative_to(self._folder) and path.is_file()
         except (OSError, ValueError):  # no name that a file could have: too long, a NUL, a circle of links
-            return name
-        return self.add(path) if ours else name
+            return None
+        return path if ours else None
 
     def _count_known(self, reference: str) -> ToolAnswer:
         found = self._store.artifact(reference)
@@ -225,6 +236,24 @@ class Toolbox:
             raise InputError(f"{reference!r} has no items to count; give the id of boxes, masks or keypoints")
         text = f"{counted(found)} in {reference.strip()}"
         return ToolAnswer(text=text, turn=Turn(text=text, raw="", artifacts=(found,)), spent=self.meter.spent)
+
+
+def _started(meters: Sequence[Meter], pixels: int) -> list[float]:
+    """Book a call on every meter, or on none; gives the seconds that those with a limit leave it.
+
+    Raises:
+        BudgetError: it would go over one of the budgets.
+    """
+    limits: list[float] = []
+    for number, meter in enumerate(meters):
+        try:
+            limit = meter.start(pixels)
+        except BudgetError:
+            for booked in meters[:number]:
+                booked.give_back(pixels)
+            raise
+        limits += [] if limit is None else [limit]
+    return limits
 
 
 def checked(spec: ToolSpec, arguments: Mapping[str, Any]) -> Arguments:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models import base as language_models
 from langchain_core.load import dumps
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage, trim_messages
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from PIL import Image
@@ -324,3 +325,41 @@ def test_a_stop_that_is_no_list_of_words_is_refused_before_the_router_sees_it(
 def test_a_text_block_without_words_is_refused(model: Model) -> None:
     with saying(model, "Hello.") as system, pytest.raises(InputError, match="message 1: a text block"):
         system.as_chat_model().invoke([HumanMessage(content=[{"type": "text"}])])
+
+
+def test_tokens_are_those_of_the_router_and_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetched(text: str) -> list[int]:
+        raise AssertionError("the tokenizer of another model was asked for")
+
+    monkeypatch.setattr(language_models, "_get_token_ids_default_method", fetched)
+    chat = tiny().as_chat_model()
+    words, more = "Find every red circle.", "Find every red circle and every blue square."
+    assert chat.get_num_tokens(words) == len(chat.get_token_ids(words)) > 3
+    alone = chat.get_num_tokens_from_messages([HumanMessage(words)])
+    assert alone == chat.get_num_tokens(words)
+    # One word or picture more is as many positions more as the router reads.
+    read = [
+        chat.invoke([one], max_tokens=1).usage_metadata
+        for one in (HumanMessage(words), HumanMessage(more), shown(words))
+    ]
+    positions = [usage["input_tokens"] for usage in read if usage is not None]
+    counted = [
+        chat.get_num_tokens_from_messages([one])
+        for one in (HumanMessage(words), HumanMessage(more), shown(words))
+    ]
+    assert counted[1] - counted[0] == positions[1] - positions[0]
+    assert 0 <= (positions[2] - positions[0]) - (counted[2] - counted[0]) <= 2  # what ends a picture
+    talk = [HumanMessage(more), AIMessage("Here."), HumanMessage(words)]
+    assert trim_messages(talk, max_tokens=alone, token_counter=chat) == [talk[-1]]
+
+
+def test_without_the_words_of_the_router_at_hand_tokens_are_refused_at_once(model: Model) -> None:
+    chat = scripted(model)[0].as_chat_model()
+    with pytest.raises(InputError, match="Scripted keeps the router's words in another process"):
+        chat.get_num_tokens("Hello")
+    with pytest.raises(InputError, match="token_counter='approximate'"):
+        trim_messages([HumanMessage("Hello")], max_tokens=5, token_counter=chat)
+    with pytest.raises(InputError, match="message 1: a content block of type 'audio'"):
+        tiny().as_chat_model().get_num_tokens_from_messages(
+            [HumanMessage([{"type": "audio", "base64": "A"}])]
+        )

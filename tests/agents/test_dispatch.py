@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -241,6 +242,14 @@ def test_what_is_late_fails_alone() -> None:
     assert words([quick]) == ["quick"]
     assert isinstance(slow, Failure)
     assert (slow.call_id, slow.kind) == ("painter.1", "timeout")
+
+
+def test_a_deadline_beyond_every_clock_is_waited_for() -> None:
+    engine = RecordingEngine(at_once=False)
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE, deadline=1e300)])
+    dispatcher.link(0, link(GEN, "slow"))
+    threading.Timer(0.05, engine.finish, [0]).start()
+    assert words(dispatcher.outcomes(0)) == ["slow"]
 
 
 def test_a_cancelled_call_is_a_failure() -> None:

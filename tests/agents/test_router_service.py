@@ -418,3 +418,9 @@ def test_prompts_are_read_in_small_parts_between_running_rows(
     assert widths[prompts[1]] > 10  # longer than a part, so it went alone, and first
     assert max(widths[number] for number in prompts[2:]) <= 10
     assert all(later - earlier == 2 for earlier, later in pairwise(prompts))
+
+
+def test_a_deadline_beyond_every_clock_is_waited_for(service: RouterService) -> None:
+    asked = replace(forced("Hello", "Here they are."), deadline=1e300)
+    (reply,) = replies_of(list(service.stream([asked])))
+    assert reply.text == "Here they are."

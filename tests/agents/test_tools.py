@@ -21,7 +21,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from superlink.agents.engine import Engine
 from superlink.agents.model_folder import Model
 from superlink.agents.system import System
-from superlink.agents.tools.budget import Budget, BudgetError, Meter
+from superlink.agents.tools.budget import Budget, BudgetError, Meter, Spent
 from superlink.agents.tools.specs import SPECS
 from superlink.agents.tools.toolbox import Toolbox
 from superlink.agents.turn import Turn
@@ -410,3 +410,52 @@ def test_a_name_that_no_file_can_have_is_a_message_and_not_the_end_of_the_agent(
 def test_what_a_toolbox_cannot_take_is_one_clear_line(make: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         make()
+
+
+def test_a_thing_that_is_named_twice_is_counted_once() -> None:
+    toolbox = Toolbox(tiny(), pictures=[drawn()])
+    for phrases in (
+        ["red circle", "red circle"],
+        ["red circle", "the red circle"],
+        ["red circle", "Red circle"],
+    ):
+        assert called(toolbox, "count", {"phrases": phrases}).content.startswith(
+            "2 x red circle on picture-1;"
+        )
+
+
+@pytest.mark.parametrize("seconds", [1e10, 1e300, 10**400], ids=["float", "huge", "whole"])
+def test_a_time_beyond_every_clock_is_a_time_without_an_end(model: Model, seconds: float) -> None:
+    system, _ = scripted(model, *["<det>star</det>[DET]"] * 3)
+    pictures, given = [scene()], {"phrases": ["star"]}
+    for toolbox in (
+        Toolbox(system, pictures=pictures, deadline=seconds),
+        Toolbox(system, pictures=pictures, budget=Budget(seconds=seconds)),
+    ):
+        message = called(toolbox, "detect", given)
+        assert (message.status, message.artifact.failures) == ("success", ())
+    turn = system.ask("Find every star.", image=scene(), deadline=seconds)
+    assert (len(turn.artifacts), turn.failures) == (1, ())
+
+
+def test_a_call_that_a_second_budget_refuses_is_on_no_bill(model: Model) -> None:
+    system, engine = scripted(model, "<det>star</det>[DET]")
+    toolbox = Toolbox(system, pictures=[scene()], budget=Budget(calls=1))
+    small = Meter(Budget(pixels=10))
+    for _ in range(2):
+        with pytest.raises(BudgetError, match="does not fit into what is left of a budget of 10"):
+            toolbox.run("detect", {"phrases": ["star"]}, meter=small)
+    assert engine.requests == []
+    assert (toolbox.meter.spent, small.spent) == (Spent(), Spent())
+    assert toolbox.run("detect", {"phrases": ["star"]}).spent.calls == 1
+
+
+def test_a_file_that_is_only_looked_at_is_not_what_the_next_tool_is_about(
+    model: Model, tmp_path: Path
+) -> None:
+    drawn().save(tmp_path / "site.png")
+    system, _ = scripted(model)
+    toolbox = Toolbox(system, pictures=[scene()], folder=tmp_path)
+    assert toolbox.picture("site.png").size == (180, 240)
+    assert toolbox.picture().size == scene().shape[:2]
+    assert toolbox.pictures == ("picture-1",)

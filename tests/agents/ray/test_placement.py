@@ -37,6 +37,7 @@ def test_json_goes_both_ways() -> None:
         ({"decoder": {"replicas": True}}, "replicas"),
         ({"decoder": {"max_batch": 2.5}}, "max_batch"),
         ({"decoder": {"timeout": 0}}, "timeout is a number of seconds above 0"),
+        ({"decoder": {"timeout": 1e300}}, "timeout is a number of seconds above 0 and up to 1e"),
         ({"decoder": {"timeout": float("nan")}}, "timeout"),
         ({"decoder": {"timeout": "soon"}}, "timeout"),
         ({"decoder": {"num_cpus": -1}}, "num_cpus is a number from 0"),
