@@ -1,0 +1,1 @@
+../../superlink/streams.py
