@@ -93,7 +93,11 @@ def _draw(
     top, bottom = float(lines.min()), float(lines.max()) + 1
     x, y, gap = (left + right) / 2, (top + bottom) / 2, 2.0 + line
     if style == "box":
-        brush.rectangle((left - gap, top - gap, right + gap, bottom + gap), outline=ink, width=line)
+        height, width = mask.shape
+        corners = (left - gap, top - gap, right + gap, bottom + gap)
+        if max(corners[0], corners[1]) < 0 and corners[2] > width - 1 and corners[3] > height - 1:
+            corners = (0.0, 0.0, width - 1.0, height - 1.0)  # all of it would lie outside of the picture
+        brush.rectangle(corners, outline=ink, width=line)
     elif style == "circle":
         across, down = 0.6 * (right - left) + gap, 0.6 * (bottom - top) + gap
         if hand is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from superlink.router.errors import InputError
@@ -95,6 +95,7 @@ def test_half_of_the_circles_of_a_hand_are_shaky_and_its_arrows_come_from_aside(
 
 
 @settings(max_examples=30, deadline=None)
+@example("box", 8, 8, 0.375, 0.375)  # as large as the picture
 @given(
     st.sampled_from(STYLES),
     st.integers(1, 40),
