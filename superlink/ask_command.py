@@ -179,9 +179,9 @@ def print_text(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
     if error:
         sys.stdout.flush()
         Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"superlink: error: {error}", "red"))
-    if isinstance(answer, str) or (
-        error and not answer.raw
-    ):  # with a reply, it is the files that are missing
+    if isinstance(answer, str):
+        return
+    if error and not answer.raw:  # with a reply, it is the files that are missing
         return
     for line in describe(answer):
         console.print(Text(line))

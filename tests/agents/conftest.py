@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from superlink.agents.model_folder import Model
+from superlink.agents.session_store import SessionStore
 from superlink.agents.system import System
 from tests.agents.tiny_family import build_family
 from tests.agents.tiny_model import build_model, saying
@@ -28,3 +30,14 @@ def system(model: Model) -> Iterator[System]:
 @pytest.fixture(scope="session")
 def family() -> Model:
     return build_family()
+
+
+@pytest.fixture
+def no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions of this test stay out of the user's folder."""
+    monkeypatch.setenv("SUPERLINK_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SessionStore:
+    return SessionStore(tmp_path / "talks.db")

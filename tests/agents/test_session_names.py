@@ -19,15 +19,7 @@ from tests.agents.tiny_model import scene
 
 ROOT = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture(autouse=True)
-def no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SUPERLINK_HOME", str(tmp_path / "home"))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> SessionStore:
-    return SessionStore(tmp_path / "talks.db")
+pytestmark = pytest.mark.usefixtures("no_home")
 
 
 @pytest.mark.parametrize("name", ["", " ", "two\nlines", "x" * 201, 5])

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers.models.attention import AttentionMixin
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
 from superlink.router.errors import InputError, TrainError
@@ -28,7 +30,7 @@ from superlink.workflows.train.data import Mixture, StepBatches, batches
 from superlink.workflows.train.lora import add_adapters, merge_adapters
 from superlink.workflows.train.metrics import MetricsWriter, StepLog, Stopwatch
 from superlink.workflows.train.module import JointBatch, JointModule
-from superlink.workflows.train.optimizer import build_optimizer, set_lr, set_trainable, stage_lr
+from superlink.workflows.train.optimizer import build_optimizer, match, set_lr, set_trainable, stage_lr
 from superlink.workflows.train.validation import validation_losses
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
@@ -67,9 +69,7 @@ class TrainLoop:
         torch.manual_seed(config.seed)  # fresh weights are the same on every worker
         self.module = config.system.build().to(device)
         if device.type == "cpu":
-            # At the sizes that a CPU can train, plain products take two thirds of the fused kernel's time.
-            self.module.router.language.set_attn_implementation("eager")
-            self.module.router.vision_tower.set_attn_implementation("eager")
+            attend_plainly(self.module)
         self.adapters = None if config.lora is None else add_adapters(self.module, config.lora)
         self.optimizer = build_optimizer(self.module, config)
         self.average = (
@@ -78,8 +78,10 @@ class TrainLoop:
             else RunningAverage(self.module, config.average.globs, decay=config.average.decay)
         )
         self.module.train()
+        names = [name for name, _ in self.module.named_parameters()]
         for stage in config.stages:  # a mistake is told now, not when its stage begins
             alike(self.module, stage.begins_as)
+            match(stage.trainable, names)
         self.step = 0
         found = checkpoint.checkpoints(folder / CHECKPOINTS) if resume else []
         if found:
@@ -301,6 +303,15 @@ class TrainLoop:
             f"step {self.step}: the gradient's norm is {norm}; losses of this worker that are not finite: "
             f"{', '.join(bad) or 'none'}; samples {', '.join(sources)}; try a lower learning rate"
         )
+
+
+def attend_plainly(module: JointModule) -> None:
+    """Attend by plain products: at sizes that a CPU can train, two thirds of the fused kernels' time."""
+    module.router.language.set_attn_implementation("eager")
+    module.router.vision_tower.set_attn_implementation("eager")
+    for part in module.decoders.modules():
+        if isinstance(part, AttentionMixin):
+            part.set_attn_processor(AttnProcessor())
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

@@ -13,6 +13,23 @@ from superlink.workflows.graph.results import Result
 from tests.workflows.graph.toys import add, double, inc, is_even, refuse_three, total, upto, wrong
 
 
+class Crowd:
+    """Counts how many are inside at once."""
+
+    def __init__(self) -> None:
+        self.most = self._inside = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            self.most = max(self.most, self._inside)
+
+    def __exit__(self, *failure: object) -> None:
+        with self._lock:
+            self._inside -= 1
+
+
 def chain(*names: Any) -> Workflow:
     wf = Workflow("chain")
     value = wf.input("x", int)
@@ -129,17 +146,12 @@ def test_inputs_are_read_only_as_there_is_room() -> None:
 
 
 def test_no_more_steps_run_at_once_than_allowed() -> None:
-    running, most, lock = 0, 0, threading.Lock()
+    crowd = Crowd()
 
     @steps.step
     def busy(x: int) -> int:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.002)
-        with lock:
-            running -= 1
+        with crowd:
+            time.sleep(0.002)
         return x
 
     wf = Workflow("busy")
@@ -147,27 +159,21 @@ def test_no_more_steps_run_at_once_than_allowed() -> None:
     for k in range(3):
         wf.output(f"y{k}", busy(x))
     wf.batch(range(10), max_concurrency=2)
-    assert most <= 2
-    most = 0
+    assert crowd.most <= 2
+    crowd.most = 0
     wf.batch(range(3), max_concurrency=1)
-    assert most == 1
+    assert crowd.most == 1
     wf.invoke(1, {"max_concurrency": 2})
-    assert most <= 2
+    assert crowd.most <= 2
 
 
 def test_no_more_steps_run_at_once_than_allowed_inside_of_branches_too() -> None:
-    lock = threading.Lock()
-    running = most = 0
+    crowd = Crowd()
 
     @steps.step
     def slow(x: int, *, by: int = 0) -> int:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.02)
-        with lock:
-            running -= 1
+        with crowd:
+            time.sleep(0.02)
         return x + by
 
     @steps.step
@@ -179,7 +185,7 @@ def test_no_more_steps_run_at_once_than_allowed_inside_of_branches_too() -> None
     arm.output("y", together(*[slow(x, by=k) for k in range(6)]))
     wf = chain(steps.branch(steps.compare(">=", 0), then=arm))
     wf.batch(range(4), max_concurrency=2)
-    assert most == 2
+    assert crowd.most == 2
 
 
 def test_nested_items_go_their_way_one_by_one() -> None:
