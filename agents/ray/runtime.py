@@ -12,11 +12,13 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is imported
 
@@ -27,6 +29,7 @@ from superlink.router.errors import InputError
 _AUTH = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 # Sockets live below the folder, and their paths may have 107 bytes in all.
 _LONGEST_FOLDER = 40
+_PATIENCE = 10.0  # seconds for a cluster to take a connection
 
 
 class Runtime:
@@ -91,6 +94,7 @@ class _Connection:
             options["include_dashboard"] = False
             options["_temp_dir"] = self._folder
         else:
+            _must_listen(address)
             options["address"] = address
         try:
             with _own_signals():
@@ -114,6 +118,19 @@ class _Connection:
 
 
 _connection = _Connection()
+
+
+def _must_listen(address: str) -> None:
+    """Ray itself tries for minutes; raises InputError where the address names a port and nobody is there."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        place = parts.hostname, parts.port
+        if place[0] and place[1]:
+            socket.create_connection((place[0], place[1]), timeout=_PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no Ray cluster answers at {address!r}: {error}; start one with `ray start --head`"
+        ) from error
 
 
 def _short_folder() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -55,6 +56,17 @@ def test_nothing_is_written_to_the_home(runtime: Path) -> None:
 def test_another_cluster_than_the_connected_one_is_refused(runtime: Path) -> None:
     with pytest.raises(InputError, match=r"connected to Ray at .* already, which is not '192\.0\.2\.1:6379'"):
         Runtime("192.0.2.1:6379")
+
+
+def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    join = f"from superlink.agents.ray.runtime import Runtime; Runtime('127.0.0.1:{port}')"
+    done = subprocess.run(
+        [sys.executable, "-c", join], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert f"InputError: no Ray cluster answers at '127.0.0.1:{port}'" in done.stderr
 
 
 def test_an_unknown_engine_is_named(sleeper_folder: Path) -> None:
