@@ -100,7 +100,20 @@ def test_single_pictures_show_one_thing_and_the_others_are_as_before() -> None:
     assert told == [before[index].conversation[-1].text for index in range(30)]
 
 
-def test_each_stage_teaches_what_it_is_for(run: Path) -> None:
+def test_a_whole_family_goes_on_without_what_only_begins(start: Path, run: Path, tmp_path: Path) -> None:
+    grown, further = shapes_family(start), shapes_family(run / "model")
+    begins = {"patches", "keypoints-128", "latents", "one-thing"}
+    assert [one.name for one in further.stages] == [
+        one.name for one in grown.stages if one.name not in begins
+    ]
+    smoke = replace(shapes_family_smoke(run / "model"), workers=1, tensorboard=False, validation=())
+    assert TrainLoop(smoke, tmp_path, collective=Alone(), device=torch.device("cpu")).run()
+    before, after = superlink.load(run / "model"), superlink.load(tmp_path / "model")
+    with before, after:
+        assert [one.name for one in after.engine.decoders] == [one.name for one in before.engine.decoders]
+
+
+def test_each_stage_teaches_what_it_is_for(start: Path, run: Path) -> None:
     lines = [line for line in read_lines(run / "metrics.jsonl") if line["kind"] == "train"]
     taught: dict[str, set[str]] = {}
     for line in lines:
@@ -120,9 +133,7 @@ def test_each_stage_teaches_what_it_is_for(run: Path) -> None:
         "edits": {"language", "instruct_pix2pix"},
         "together": taught["together"],
     }
-    assert [line["step"] for line in lines] == list(
-        range(1, 2 * len(shapes_family_smoke(run / "model").stages) + 1)
-    )
+    assert [line["step"] for line in lines] == list(range(1, 2 * len(shapes_family_smoke(start).stages) + 1))
 
 
 def sample_of(task: str) -> Sample:

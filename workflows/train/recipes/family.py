@@ -1,4 +1,4 @@
-"""The rest of the family: every other decoder and task, on top of a `tiny` that detects.
+"""The family: every other decoder and task, on top of a model that detects; or further from a whole family.
 
 One run goes on from a model folder. What is new begins with what is learned already where it can: UniPose
 as the detector, the editor as the painter.
@@ -18,9 +18,9 @@ from superlink.decoders.contract import DecoderConfig
 from superlink.decoders.grounding_dino import GroundingDinoConfig
 from superlink.router.errors import InputError
 from superlink.workflows.data.shapes_samples import ShapesMix
-from superlink.workflows.train.config import Average, ParamGroup, Stage, TrainConfig
+from superlink.workflows.train.config import Average, ParamGroup, Stage, SystemSource, TrainConfig
 from superlink.workflows.train.growing import GrownSystem
-from superlink.workflows.train.recipes.decoders import family_decoders, smoke_decoders
+from superlink.workflows.train.recipes.decoders import family_decoders, smoke_decoders, tiny_detector
 from superlink.workflows.train.recipes.sources import (
     GLANCING_ALL,
     PAINTED,
@@ -34,6 +34,7 @@ from superlink.workflows.train.recipes.sources import (
     tasks,
     words,
 )
+from superlink.workflows.train.systems import SavedSystem
 
 LAYERS = 10  # of the language model: six of a `tiny` that detects did not fit even the sentences of training
 PAINTER, EDITOR = "decoders.stable_diffusion", "decoders.instruct_pix2pix"
@@ -55,6 +56,8 @@ AS_BACKBONE = {
 AS_PAINTER = {f"{EDITOR}.{part}": f"{PAINTER}.{part}" for part in ("unet", "mapper", "no_words")}
 # What learns to answer: the tower keeps what the names of things have taught it, and costs no backward pass.
 SPEAKING = ("router.llm.*", "router.queries.*", "router.bridge.*", "router.region_encoder.*")
+# Stages of what a whole family has: other eyes, a small detector of people, an autoencoder, a first painter.
+BEGINNINGS = frozenset({"patches", "keypoints-128", "latents", "one-thing"})
 # Parts of UniPose that have learned when its own stages begin.
 LEARNED = tuple(
     f"decoders.{name}.{part}.*"
@@ -64,20 +67,29 @@ LEARNED = tuple(
 
 
 def shapes_family(start: str | Path = "tiny") -> TrainConfig:
-    """Every decoder and task of the embedded family, on top of a `tiny` that detects.
+    """Every decoder and task of the embedded family, on top of a model that detects or of a whole family.
 
     The router first: words of all tasks, then the names of what its visual tokens show, then answers in
     words about pictures, so that links hold still for what reads them. Then each new decoder alone, on
     links as they are; painters' autoencoder before their networks, one thing before several, and edits from
     the network that paints. At last everything at once, with a running average of the networks that paint.
 
+    A model that has all of these decoders goes through the same stages, but for those that only begin things.
+
     Args:
         start: an embedded model by its name, or a model folder, with a detector.
     """
+    stages = (*_router_stages(), *_perception_stages(), *_painter_stages(), *_joint_stages())
+    system: SystemSource
+    if is_family(start):
+        system = SavedSystem(folder=model_folder(start).absolute(), name="tiny", dtype="fp16")
+        stages = tuple(replace(stage, begins_as={}) for stage in stages if stage.name not in BEGINNINGS)
+    else:
+        system = family_system(start, family_decoders)
     return TrainConfig(
         name="shapes-family",
-        system=family_system(start, family_decoders),
-        stages=(*_router_stages(), *_perception_stages(), *_painter_stages(), *_joint_stages()),
+        system=system,
+        stages=stages,
         global_batch=32,
         micro_batch=8,
         betas=(0.9, 0.98),
@@ -104,6 +116,17 @@ def shapes_family(start: str | Path = "tiny") -> TrainConfig:
         eval_every=500,
         checkpoint_every=200,
     )
+
+
+def is_family(start: str | Path) -> bool:
+    """Whether a model has every decoder of the family already.
+
+    Raises:
+        ModelError: no such model.
+    """
+    _, _, saved = read_outline(model_folder(start).absolute())
+    wanted = {config.name for config in family_decoders(tiny_detector())}
+    return wanted <= {config.name for config in saved}
 
 
 # Hours of a stage: of two cores with nothing else to do, 10 in all. "words" was measured; the others
@@ -207,7 +230,7 @@ def _joint_stages() -> tuple[Stage, ...]:
 
 
 def shapes_family_smoke(start: str | Path = "tiny") -> TrainConfig:
-    """`shapes-family` in about a minute: every stage, a few steps each, with the smallest decoders."""
+    """`shapes-family` in about a minute: every stage, a few steps each, new decoders as small as can be."""
     family = shapes_family(start)
     stages = tuple(
         replace(stage, steps=2, warmup=1, global_batch=4, micro_batch=None) for stage in family.stages
@@ -215,7 +238,7 @@ def shapes_family_smoke(start: str | Path = "tiny") -> TrainConfig:
     return replace(
         family,
         name="shapes-family-smoke",
-        system=family_system(start, smoke_decoders),
+        system=family.system if is_family(start) else family_system(start, smoke_decoders),
         stages=stages,
         validation_samples=4,
         log_every=2,
