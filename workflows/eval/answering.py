@@ -19,9 +19,9 @@ Answer = Callable[[Sequence[Question]], Sequence[Turn]]
 Progress = Callable[[int], None]  # called with the number of questions answered since the last call
 
 
-def answers_of(system: System, *, max_new_tokens: int = 128) -> Answer:
-    """Greedy answers of a whole system; a failing question is a turn without artifacts."""
-    options = GenerateOptions(max_new_tokens=max_new_tokens)
+def answers_of(system: System) -> Answer:
+    """Greedy answers, as long as any user's, of a whole system; a failing question has no artifacts."""
+    options = GenerateOptions()
 
     def answer(questions: Sequence[Question]) -> Sequence[Turn]:
         return answer_all(system.engine, questions, options)

@@ -26,18 +26,27 @@ Wording = tuple[str, tuple[Routed, ...]]
 def wordings(tokens: Collection[str]) -> list[Wording]:
     """Sentences for a system that writes these routing tokens.
 
+    Orders that only a system without pictures or edits should leave alone ("Paint the squares blue.") are
+    not asked of one that has them.
+
     Returns:
         The (token, phrase) pairs that each asks for; none where it asks for nothing.
     """
-    return [one for one in _everything() if {token for token, _ in one[1]} <= set(tokens)]
+    known = set(tokens)
+    return [
+        (text, routed)
+        for text, routed, unless in _everything()
+        if {token for token, _ in routed} <= known and unless not in known
+    ]
 
 
 @cache
-def _everything() -> tuple[Wording, ...]:
+def _everything() -> tuple[tuple[str, tuple[Routed, ...], str], ...]:
     text = files("superlink.workflows.eval").joinpath("wordings.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     return tuple(
-        (line["text"], tuple((token, phrase) for token, phrase in line["expected"])) for line in lines
+        (line["text"], tuple((token, phrase) for token, phrase in line["expected"]), line.get("unless", ""))
+        for line in lines
     )
 
 

@@ -48,6 +48,15 @@ def test_a_system_is_asked_for_nothing_that_it_has_no_token_for() -> None:
     assert {text for text, routed in EVERY if not routed} <= {text for text, _ in few}
 
 
+def test_an_order_to_edit_is_left_alone_only_by_a_system_that_has_no_editor() -> None:
+    order = ("Paint the squares blue.", ())
+    assert order in wordings({"[DET]", "[SEG]"})
+    assert order not in EVERY
+    drawn = ("Draw me a new green diamond.", ())
+    assert drawn in wordings({"[DET]", "[EDIT]"})
+    assert drawn not in wordings({"[DET]", "[GEN]"})
+
+
 def test_no_sentence_is_among_the_first_texts_of_training() -> None:
     samples = TextSamples(3000)
     texts = {samples[k].conversation[0].text.lower() for k in range(3000)}
