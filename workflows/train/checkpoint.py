@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from superlink.router.checkpoint import load_json, load_weights, save_json, save_weights
 from superlink.router.errors import ModelError
 from superlink.router.keymap import load_strictly
-from superlink.router.tokenizer import RouterTokenizer
+from superlink.router.tokenizer import FILE_NAME, RouterTokenizer
 from superlink.workflows.train.average import RunningAverage
 from superlink.workflows.train.module import JointModule
 
@@ -102,6 +102,33 @@ def load(
     # The words of the run's start: a recipe that learns them anew may have got other texts since.
     module.tokenizer = RouterTokenizer.load(folder)
     return int(state["step"])
+
+
+def begin_with(module: JointModule, folder: Path) -> None:
+    """Give parameters the weights of a folder that holds those of a checkpoint, or a part of them.
+
+    Raises:
+        ModelError: no such weights, one that the module has no place for, or weights for other words.
+    """
+    if (folder / FILE_NAME).is_file():
+        words = RouterTokenizer.load(folder)
+        if (
+            words.token_bytes != module.tokenizer.token_bytes
+            or words.special_ids != module.tokenizer.special_ids
+        ):
+            raise ModelError(f"the weights in {str(folder)!r} are for another vocabulary than this run's")
+    own, given = module.state_dict(), load_weights(folder, WEIGHTS)
+    for name, tensor in given.items():
+        if name not in own or own[name].shape != tensor.shape:
+            has = (
+                f"that shape is {tuple(own[name].shape)} here"
+                if name in own
+                else "nothing here has that name"
+            )
+            raise ModelError(f"the weights in {str(folder)!r} have {name} {tuple(tensor.shape)}, but {has}")
+    with torch.no_grad():
+        for name, tensor in given.items():
+            own[name].copy_(tensor)
 
 
 def _plain(value: object) -> object:

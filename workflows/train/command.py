@@ -53,6 +53,15 @@ def train_command(
             help="Model that shapes-family goes on from: an embedded one, or a folder; tiny by default.",
         ),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with weights to begin with, such as a checkpoint of another run, or a part."
+        ),
+    ] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Only this stage of the recipe; may repeat. By default all.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the run; runs/RECIPE by default.")
     ] = None,
@@ -76,6 +85,10 @@ def train_command(
     with exactly the result of a run that was never stopped.
     """
     config = _config(recipe, start=start, workers=workers, steps=steps, seed=seed, prefetch=prefetch, gpu=gpu)
+    if stage:
+        config = config.only(stage)
+    if weights is not None:
+        config = replace(config, weights=weights.absolute())
     start_run(config, out or Path("runs") / recipe, local=local, resume=resume, json=json)
 
 

@@ -5,7 +5,7 @@ Nothing here imports torch, so that the command line can list recipes in no time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -121,6 +121,9 @@ class TrainConfig:
     # "language", a decoder, "<decoder>.cells" or "<decoder>.pictures" (1 if absent), "link_words" and
     # "patch_words" (0 if absent, see link_words.py and patch_words.py).
     loss_weights: Mapping[str, float] = field(default_factory=dict)
+    # What a fresh run begins with, whatever `system` built: a folder with some or all of the weights that a
+    # checkpoint holds, by the same names. A resumed run goes on from its own.
+    weights: Path | None = None
     validation: tuple[Source, ...] = ()  # mixture for teacher-forced losses; empty = none
     validation_samples: int = 64
     log_every: int = 10  # steps
@@ -158,6 +161,18 @@ class TrainConfig:
                 return index, step
             step -= stage.steps
         raise InputError(f"run {self.name!r} has {self.steps} steps, asked for one {step} steps later")
+
+    def only(self, names: Sequence[str]) -> TrainConfig:
+        """The same run with some of its stages, in their order.
+
+        Raises:
+            InputError: no stage of such a name.
+        """
+        known = [stage.name for stage in self.stages]
+        for name in names:
+            if name not in known:
+                raise InputError(f"run {self.name!r} has no stage {name!r}; there are {', '.join(known)}")
+        return replace(self, stages=tuple(stage for stage in self.stages if stage.name in names))
 
     def shortened(self, steps: int) -> TrainConfig:
         """The same run in about `steps` steps: every stage, and its warm-up, in proportion."""

@@ -92,6 +92,10 @@ class TrainLoop:
                 average=self.average,
                 identity=run_identity(config),
             )
+        elif config.weights is not None:
+            checkpoint.begin_with(self.module, config.weights)
+            if self.average is not None:
+                self.average.restart(self.module)
         self.evaluation = evaluation or self._validation()
         self.watch = Stopwatch()
         self.trainable: list[nn.Parameter] = []
