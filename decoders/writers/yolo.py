@@ -24,6 +24,7 @@ Task = Literal["detect", "segment", "pose"]
 
 _KINDS = {"masks": "segment", "keypoints": "pose"}
 DIGITS = 6  # of shares; a thousandth of a pixel in a picture of 1000
+PIXEL_DIGITS = 3  # of what they are shares of
 
 
 class YoloWriter(Writer):
@@ -59,7 +60,9 @@ class YoloWriter(Writer):
                 if isinstance(artifact, Keypoints):
                     points = zip(artifact.keypoint_names, artifact.xyv[row].tolist(), strict=True)
                     one["points"] = {
-                        name: [*_rounded([x / width, y / height]), round(v)] if v > 0 else [0, 0, 0]
+                        name: [*_rounded([_pixel(x) / width, _pixel(y) / height]), round(v)]
+                        if v > 0
+                        else [0, 0, 0]
                         for name, (x, y, v) in points
                     }
                 rows.append(one)
@@ -115,8 +118,13 @@ def _line(row: Mapping[str, Any], label: int, task: str, points: Sequence[str]) 
 
 def _box(box: FloatArray, width: int, height: int) -> list[float]:
     """Centre and sides, as shares."""
-    x0, y0, x1, y1 = box.tolist()
+    x0, y0, x1, y1 = map(_pixel, box.tolist())
     return _rounded([(x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height])
+
+
+def _pixel(value: float) -> float:
+    """A coordinate without the noise of processors, which shares of small pictures would show."""
+    return round(value, PIXEL_DIGITS)
 
 
 def _rounded(values: Iterable[float]) -> list[float]:
