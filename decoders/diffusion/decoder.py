@@ -257,7 +257,7 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
         begin(self.vae)
 
     def pictures_loss(self, inputs: DiffusionInputs, *, count: float) -> Tensor:
-        """What the autoencoder learns by itself: a call counts the mean over its answer and its source.
+        """What the autoencoder learns by itself, from one picture of each call: see `Lesson.shown`.
 
         Raises:
             DecoderError: the inputs were prepared without targets.
@@ -265,13 +265,12 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
         lesson = inputs.lesson
         if lesson is None:
             raise DecoderError(f"{self.config.name} needs prepare(calls, targets) before pictures_loss")
-        kl = self.config.weights.kl
-        terms = [shown_again(self.vae, pictures, lesson.noise, kl=kl) for pictures in lesson.shown]
-        return torch.stack(terms).mean(0).sum() / count
+        wrong = shown_again(self.vae, lesson.shown, lesson.noise, kl=self.config.weights.kl)
+        return wrong.sum() / count
 
     def settle(self, batches: Sequence[DiffusionInputs]) -> None:
         """Fit the latents' scale to these pictures, after the last `pictures_loss`; errors as of `settle`."""
-        settle(self.vae, (one for batch in batches if batch.lesson for one in batch.lesson.shown))
+        settle(self.vae, (batch.lesson.shown for batch in batches if batch.lesson))
 
     @property
     def weights(self) -> Mapping[str, float]:

@@ -37,9 +37,9 @@ class Lesson:
     noise: Noise
 
     @property
-    def shown(self) -> tuple[Tensor, ...]:
-        """Answers, then the pictures to edit, where there are any."""
-        return (self.pictures,) if self.sources is None else (self.pictures, self.sources)
+    def shown(self) -> Tensor:
+        """(B, 3, S, S): what is edited, which is nearly the answer, or else the answer: each scene once."""
+        return self.pictures if self.sources is None else self.sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
