@@ -120,11 +120,7 @@ def begin_with(module: JointModule, folder: Path) -> None:
     own, given = module.state_dict(), load_weights(folder, WEIGHTS)
     for name, tensor in given.items():
         if name not in own or own[name].shape != tensor.shape:
-            has = (
-                f"that shape is {tuple(own[name].shape)} here"
-                if name in own
-                else "nothing here has that name"
-            )
+            has = f"here it is {tuple(own[name].shape)}" if name in own else "nothing here has that name"
             raise ModelError(f"the weights in {str(folder)!r} have {name} {tuple(tensor.shape)}, but {has}")
     with torch.no_grad():
         for name, tensor in given.items():
