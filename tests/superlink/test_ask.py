@@ -174,7 +174,7 @@ def test_an_instruction_that_cannot_be_used_is_one_line(run: Run, picture: Path,
 
 @pytest.mark.parametrize("prompt", [("--point", "99,5"), ("--box", "70,0,90,20"), ("--box", "30,0,20,9")])
 def test_prompts_outside_the_picture_are_one_line(run: Run, picture: Path, prompt: tuple[str, str]) -> None:
-    one_error(run("ask", str(picture), "What is region1?", *prompt))
+    assert len(one_error(run("ask", str(picture), "What is region1?", *prompt))) < 300
 
 
 def test_prompts_inside_the_picture_are_taken(run: Run, picture: Path) -> None:
