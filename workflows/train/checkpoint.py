@@ -110,6 +110,10 @@ def begin_with(module: JointModule, folder: Path) -> None:
     Raises:
         ModelError: no such weights, one that the module has no place for, or weights for other words.
     """
+    if not folder.is_dir():
+        raise ModelError(
+            f"no weights {str(folder)!r}; give the folder of a checkpoint of a run, or of a part"
+        )
     if (folder / FILE_NAME).is_file():
         words = RouterTokenizer.load(folder)
         if (

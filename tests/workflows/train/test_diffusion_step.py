@@ -12,6 +12,7 @@ from superlink.decoders.artifacts import Picture
 from superlink.decoders.diffusion.config import edit_routes, generation_routes
 from superlink.router.messages import Message
 from superlink.workflows.data.samples import Sample, Target
+from superlink.workflows.train.loop import attend_plainly
 from superlink.workflows.train.module import JointModule
 from superlink.workflows.train.systems import FreshSystem
 from tests.decoders.diffusion.painters import SIDE, picture, small, small_editor
@@ -65,3 +66,16 @@ def test_the_same_step_draws_the_same_noise_and_another_step_other_noise(module:
 
     assert loss(3) == loss(3)
     assert not np.isclose(loss(3), loss(4))
+
+
+def test_plain_attention_of_a_cpu_predicts_what_fused_kernels_predict(module: JointModule) -> None:
+    unet = module.decoder("stable_diffusion").unet
+    width, channels = unet.config.cross_attention_dim, unet.config.in_channels
+    given = torch.randn(2, channels, 8, 8), torch.tensor([3, 700]), torch.randn(2, 5, width)
+    with torch.no_grad():
+        fused = unet(*given).sample
+        before = set(map(type, unet.attn_processors.values()))
+        attend_plainly(module)
+        plain = unet(*given).sample
+    assert before.isdisjoint(map(type, unet.attn_processors.values()))
+    torch.testing.assert_close(plain, fused, atol=1e-5, rtol=1e-5)

@@ -71,7 +71,7 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_taken(tmp_path: Path, 
     save_weights(tmp_path / "narrow", WEIGHTS, {name: torch.ones(3, 1, 2)})
     with pytest.raises(ModelError, match=r"\(3, 1, 2\), but here it is"):
         begun(toy_config(), tmp_path / "run", tmp_path / "narrow")
-    with pytest.raises(ModelError, match="no model folder"):
+    with pytest.raises(ModelError, match=r"no weights .*; give the folder of a checkpoint"):
         begun(toy_config(), tmp_path / "run", tmp_path / "nowhere")
 
 
