@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from superlink.decoders.diffusion.losses import mean_square
 from superlink.decoders.diffusion.noise import Noise
+from superlink.decoders.diffusion.waves import begin_as_waves, can_begin_as_waves
 from superlink.router.errors import InputError, ModelError
 
 # Logarithm of the first variances; about 0, as it is by chance, noise drowns what there is to learn.
@@ -25,6 +26,8 @@ QUIET = -6.0
 
 def begin(vae: AutoencoderKL) -> None:
     """Fresh weights that learn fast: orthogonal layers, residual branches that add nothing, quiet latents.
+
+    Where there is room for it, the encoder is the cosine transform of its cells: see `waves`.
 
     Sources: Saxe et al. 2014; Goyal et al. 2017, section 5.1 (there for norms, here for convolutions).
 
@@ -40,11 +43,16 @@ def begin(vae: AutoencoderKL) -> None:
     for block in vae.modules():
         if isinstance(block, ResnetBlock2D):
             nn.init.zeros_(block.conv2.weight)
+    for attention in (*vae.encoder.mid_block.attentions, *vae.decoder.mid_block.attentions):
+        nn.init.zeros_(attention.to_out[0].weight)
+        nn.init.zeros_(attention.to_out[0].bias)
     assert last.bias is not None
     with torch.no_grad():
         means = last.out_channels // 2
         last.weight[means:] = 0.0
         last.bias[means:] = QUIET
+    if can_begin_as_waves(vae):
+        begin_as_waves(vae)
 
 
 def shown_again(vae: AutoencoderKL, pictures: Tensor, noise: Noise, *, kl: float) -> Tensor:

@@ -49,11 +49,14 @@ class PromptMix:
     box: float = 1.0
     points: float = 1.0
     mask: float = 1.0
+    draws: int = 1  # prompts of each object; the image encoder, which costs the most, sees it once
 
     def __post_init__(self) -> None:
         shares = (self.link, self.box, self.points, self.mask)
         if min(shares) < 0 or sum(shares) <= 0:
             raise ModelError(f"shares of training prompts are >= 0 and not all 0, got {self}")
+        if self.draws < 1:
+            raise ModelError(f"draws of training prompts is {self.draws}, it must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,14 +52,15 @@ def draw_prompts(
     for label in range(links):
         own = masks[torch.tensor([one == label for one in labels], dtype=torch.bool)]
         own = own[own.flatten(1).any(1)]
-        if config.link_prompts and rng.random() < alone:
-            prompts.append(_prompt(call, label, link_alone=True))
-            goals.append(own.any(0))
-            continue
-        for goal in own:
-            kind = "box" if shares.sum() == 0 else KINDS[rng.choice(3, p=shares / shares.sum())]
-            prompts.append(_object_prompt(goal, kind, call, label, inner, config, rng))
-            goals.append(goal)
+        for _ in range(mix.draws):
+            if config.link_prompts and rng.random() < alone:
+                prompts.append(_prompt(call, label, link_alone=True))
+                goals.append(own.any(0))
+                continue
+            for goal in own:
+                kind = "box" if shares.sum() == 0 else KINDS[rng.choice(3, p=shares / shares.sum())]
+                prompts.append(_object_prompt(goal, kind, call, label, inner, config, rng))
+                goals.append(goal)
     return prompts, goals
 
 

@@ -206,8 +206,12 @@ class TrainLoop:
         return stopped
 
     def _global_counts(self, prepared: Sequence[JointBatch], stop: bool) -> tuple[dict[str, float], bool]:
-        """What each loss is divided by; whether any worker asked to stop. Idle decoders are absent."""
-        names = self.module.counted
+        """What each loss is divided by; whether any worker asked to stop.
+
+        Decoders that are idle, or that a loss would teach nothing, are absent.
+        """
+        frozen = {name for name in self.module.decoders if not self.module.learns(name)}
+        names = [name for name in self.module.counted if name not in frozen]
         sums = [sum(batch.counts.get(name, 0.0) for batch in prepared) for name in names]
         active = [float(any(name in batch.counts for batch in prepared)) for name in names]
         vector = torch.tensor([*sums, *active, float(stop)], dtype=torch.float64, device=self.device)

@@ -109,6 +109,11 @@ class JointModule(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    def learns(self, decoder: str) -> bool:
+        """Whether its loss teaches anything: the decoder itself, or the router through its links."""
+        parts = (self.router, self.decoder(decoder))
+        return any(one.requires_grad for part in parts for one in part.parameters())
+
     @property
     def loss_names(self) -> tuple[str, ...]:
         """Every term that `forward` can return, in a fixed order."""
@@ -239,6 +244,8 @@ class JointModule(nn.Module):
             terms.update(self._named_patches(batch, counts, output.visual))
         with watch("decoders"):
             for name, work in batch.work.items():
+                if torch.is_grad_enabled() and not self.learns(name):
+                    continue
                 links = LinkBatch.of(
                     [self._links(output, batch, row, planned) for row, planned in work.calls]
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from superlink.decoders.sam import PromptMix, clicks
 from superlink.decoders.sam.drawing import coarse_mask, draw_points, draw_prompts, noisy_box
 from superlink.decoders.sam.frame import mask_prompt, masks_to_frame, sam_letterbox
 from superlink.decoders.sam.prompts import MaskPrompt, prompts_of
-from superlink.router.errors import InputError
+from superlink.router.errors import InputError, ModelError
 from tests.decoders.sam.segmenters import boxes_of, built, call_of, masks_of, rectangle, small
 
 SIZE = (48, 64)
@@ -213,3 +214,17 @@ def test_every_kind_of_training_prompt_is_drawn_and_the_seed_decides_which() -> 
         (False, False, True, False),
         (False, False, True, True),
     }
+
+
+def test_an_object_is_asked_for_several_times_in_different_ways() -> None:
+    masks = torch.from_numpy(np.stack([rectangle((64, 64), 8 * k, 8, 8 * k + 7, 40) for k in range(3)]))
+    config = small(prompts=PromptMix(link=0.0, draws=5))
+    rng = np.random.default_rng(3)
+    drawn, goals = draw_prompts(masks, [0, 1, 1], call=0, links=3, inner=(64, 64), config=config, rng=rng)
+    assert Counter(one.label for one in drawn) == {0: 5, 1: 10}
+    assert len({one.kind for one in drawn}) == 3
+    for one, goal in zip(drawn, goals, strict=True):
+        wanted = [masks[row] for row, label in enumerate((0, 1, 1)) if label == one.label]
+        assert any(torch.equal(goal, mask) for mask in wanted)
+    with pytest.raises(ModelError, match="draws of training prompts is 0"):
+        PromptMix(draws=0)

@@ -126,3 +126,16 @@ def test_gradients_reach_the_pose_decoder_and_the_words_and_not_the_detector(
 def test_after_the_step_all_have_the_same_weights(ran: tuple[Watched, Watched, Watched]) -> None:
     _, first, second = (dict(one.loop.module.named_parameters()) for one in ran)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("thawed", ["none", "router", "decoder"])
+def test_a_decoder_that_its_loss_would_teach_nothing_is_not_executed(tmp_path: Path, thawed: str) -> None:
+    watched = Watched(tmp_path, Alone())
+    learns = {"none": "decoders.grounding_dino.", "router": "router.llm.", "decoder": "decoders.unipose."}
+    for name, parameter in watched.loop.module.named_parameters():
+        parameter.requires_grad_(name.startswith(learns[thawed]))
+    logged: list[set[str]] = []
+    watched.loop._log.add = lambda losses, *ignored, active, **more: logged.append({*losses, *active})  # type: ignore[method-assign]
+    watched.step([pose_sample()])
+    assert set(watched.runs) == (set() if thawed == "none" else {"unipose"})
+    assert any(name.startswith("unipose") for name in logged[0]) == (thawed != "none")

@@ -135,7 +135,7 @@ def tiny_sam(num_links: int = 4) -> SamConfig:
     return replace(
         small_sam(num_links),
         routes=mask_routes(num_links),
-        prompts=PromptMix(link=0.25, box=1.5, points=1.25, mask=1.0),
+        prompts=PromptMix(link=0.25, box=1.5, points=1.25, mask=1.0, draws=4),
         max_points=6,  # as many as a scribble has
     )
 
