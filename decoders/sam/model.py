@@ -19,6 +19,7 @@ from transformers.models.sam.modeling_sam import SamMaskDecoder, SamPromptEncode
 
 from superlink.decoders.sam.config import SamConfig
 from superlink.decoders.sam.frame import FramePrompt
+from superlink.decoders.sam.fresh import begin_decoder, begin_encoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,6 +60,8 @@ class SegmentAnything(nn.Module):
         self.prompt_encoder.shared_embedding.positional_embedding.requires_grad_(False)
         layers.mask_decoder_config._attn_implementation = self.vision_encoder.config._attn_implementation
         self.mask_decoder = SamMaskDecoder(layers.mask_decoder_config)
+        begin_encoder(self.vision_encoder, self.positions())
+        begin_decoder(self.mask_decoder)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) normalised pixels to (B, c, g, g) features."""
