@@ -44,6 +44,7 @@ class ShapesMix:
 
     # Tasks of `scene_tasks`, under the same names.
     vqa: float = 0.0
+    quiz: float = 0.0  # many questions about one scene
     caption: float = 0.0
     grounded_caption: float = 0.0
     region_caption: float = 0.0

@@ -15,6 +15,7 @@ from superlink.workflows.data.scene_tasks.paintings import generate
 from superlink.workflows.data.scene_tasks.poses import pose
 from superlink.workflows.data.scene_tasks.prompts import interactive
 from superlink.workflows.data.scene_tasks.questions import question
+from superlink.workflows.data.scene_tasks.quizzes import quiz
 from superlink.workflows.data.scene_tasks.rounds import follow_up
 from superlink.workflows.data.scene_tasks.world import Teller, World
 
@@ -23,6 +24,7 @@ __all__ = ["SCENE_TASKS", "SPOKEN_TASKS", "Teller", "World"]
 # By the names of their weights in `ShapesMix`.
 SCENE_TASKS: dict[str, Teller] = {
     "vqa": question,
+    "quiz": quiz,
     "caption": caption,
     "grounded_caption": grounded_caption,
     "region_caption": region_caption,

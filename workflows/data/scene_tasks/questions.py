@@ -51,6 +51,16 @@ Asked = tuple[str, dict[str, Sequence[Phrase] | str], str]  # section, what fill
 def question(rng: Random, split: Split, world: World) -> Sample | None:
     """A question of any kind, all kinds equally often; its task is "vqa/color" and so on."""
     kind = rng.choice(KINDS)
+    found = asked(rng, split, world, kind)
+    if found is None:
+        return None
+    text, reply, seen = found
+    image = seen.pixels(seen.scene)
+    return one_round(text, reply, image, task=f"vqa/{kind}", answer=short_answer(reply))
+
+
+def asked(rng: Random, split: Split, world: World, kind: str) -> tuple[str, str, World] | None:
+    """A question of one of `KINDS`, its reply, and the world that it is about, where another one fits it."""
     found = _ASKED[kind](rng, world)
     if found is None:
         return None
@@ -60,15 +70,7 @@ def question(rng: Random, split: Split, world: World) -> Sample | None:
         words = slots[form if group == "z" else group]
         return words if isinstance(words, str) else listed(rng, words, form)
 
-    text = worded(rng, "vqa", split, section, said)
-    image = seen.pixels(seen.scene)
-    return one_round(
-        text,
-        reply,
-        image,
-        task=f"vqa/{kind}",
-        answer=short_answer(reply),
-    )
+    return worded(rng, "vqa", split, section, said), reply, seen
 
 
 def _yes_no(rng: Random, world: World) -> tuple[Asked, World] | None:

@@ -18,6 +18,10 @@ from superlink.workflows.data.scene_phrases import ScenePhrases
 from superlink.workflows.data.shapes import Scene, SceneConfig, SceneObject
 
 
+class OnlyScene(Exception):
+    """What is asked for does not fit the only scene there is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
     """One scene, and how to draw others.
@@ -31,6 +35,7 @@ class World:
     painted: int = 128  # side of pictures to be made, in pixels
     single: bool = False  # pictures to be made show one thing alone
     is_drawn: bool = True  # False: blank pixels, where only words matter
+    is_only: bool = False  # True: there is no other scene to look at
 
     @cached_property
     def scene(self) -> Scene:
@@ -53,6 +58,9 @@ class World:
     ) -> World:
         """A world with another scene.
 
+        Raises:
+            OnlyScene: there is to be no other.
+
         Args:
             objects: least and largest number of them.
             shapes: what the scene is made of; a colour or shape that stands twice is drawn more often.
@@ -60,6 +68,8 @@ class World:
             least: size of an object, in sides of the picture.
             clean: without blur, noise and compression.
         """
+        if self.is_only:
+            raise OnlyScene
         fewest, most = objects or (self.config.min_objects, self.config.max_objects)
         config = replace(
             self.config,
