@@ -84,6 +84,7 @@ class RouterConfig:
     bridge: str = "mlp2x_gelu"  # "linear", "mlp<N>x_gelu" or "internvl_mlp"
     vision_layer: int = -2  # index into CLIP's hidden states; 0 = its embeddings
     pixel_shuffle: bool = False  # merge 2 x 2 visual tokens into one of four times the width
+    places: bool = False  # visual tokens get the size of words, and learn where they are in their tile
     region_encoder: bool = True
     region_pooling: RegionPooling = "grid_sample"
     region_points: int = 2304  # most mask pixels that are sampled of one region

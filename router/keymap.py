@@ -23,6 +23,7 @@ _PREFIXES: tuple[tuple[str, str], ...] = (
     ("vision_tower.", "vis_encoder.vision_model."),
     ("llm.", "llm."),
     ("bridge.", "vl_bridge."),
+    ("places.", "vl_places."),  # ours alone
     ("region_encoder.stem.", "region_encoder.mask_embedding."),
     ("region_encoder.query.", "region_encoder.region_query."),
     ("region_encoder.attention.", "region_encoder.region_attn."),

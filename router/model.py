@@ -25,6 +25,7 @@ from superlink.router.config import RouterConfig
 from superlink.router.errors import InputError, LinkError
 from superlink.router.groups import LinkGroup, expand, find_groups
 from superlink.router.packing import PACKED
+from superlink.router.places import Places
 from superlink.router.regions import PointSampler, RegionEncoder
 from superlink.router.tokens import RoutingToken
 from superlink.router.tower import build_tower, look, tower_width
@@ -54,6 +55,9 @@ class Router(nn.Module):
         self.llm: nn.Module = language
         merged = 4 if config.pixel_shuffle else 1
         self.bridge = build_bridge(config.bridge, merged * seen, llm.hidden_size)
+        self.places = (
+            Places(config.tokens_per_tile, llm.hidden_size, llm.initializer_range) if config.places else None
+        )
         self.region_encoder = (
             RegionEncoder(
                 width=seen,
@@ -191,7 +195,8 @@ class Router(nn.Module):
             tokens, levels = look(self.vision_tower, tiles, self.config)
         if self.config.pixel_shuffle:
             tokens = shuffle_pixels(tokens)
-        return VisualFeatures(tokens=self.bridge(tokens), levels=levels)
+        seen: Tensor = self.bridge(tokens)
+        return VisualFeatures(tokens=seen if self.places is None else self.places(seen), levels=levels)
 
     def query(self, token: RoutingToken) -> Tensor:
         """(L, D) learned queries of a routing token; (0, D) for a link kind without queries."""

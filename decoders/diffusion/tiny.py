@@ -65,7 +65,6 @@ def _shared() -> dict[str, Any]:
         "steps": 20,
         "guidance": 4.0,
         "drop_rate": 0.05,
-        "snr_gamma": 5.0,
         "levels": 4,
     }
 

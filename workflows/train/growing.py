@@ -18,6 +18,7 @@ from superlink.router.checkpoint import Precision
 from superlink.router.errors import InputError, ModelError
 from superlink.router.keymap import load_strictly
 from superlink.router.model import Router
+from superlink.router.places import Places
 from superlink.router.tokens import RoutingToken
 from superlink.workflows.train.module import JointModule
 from superlink.workflows.train.systems import Autoencoders, begin_autoencoders, export
@@ -111,8 +112,15 @@ def deepen(router: Router, layers: int) -> None:
 
 
 def seeing(router: Router, vision: Mapping[str, Any]) -> Router:
-    """A router with another vision tower, and with the words, links and layers of this one."""
-    fresh = Router(replace(router.config, vision=vision, vision_layer=-1, pixel_shuffle=True))
+    """A router with another vision tower, and with the words, links and layers of this one.
+
+    Its visual tokens have the size of words and know their places.
+    """
+    fresh = Router(replace(router.config, vision=vision, vision_layer=-1, pixel_shuffle=True, places=True))
+    words = router.language.get_input_embeddings()
+    assert isinstance(fresh.places, Places)
+    assert isinstance(words, nn.Embedding)
+    fresh.places.begin(float(words.weight.detach().std()))
     for part in ("llm", "queries"):
         load_strictly(fresh.get_submodule(part), dict(router.get_submodule(part).state_dict()), f"the {part}")
     return fresh

@@ -144,7 +144,7 @@ def sample_of(task: str) -> Sample:
         sample
         for sample in rounds
         if all(len(message.images) <= 1 for message in sample.conversation)
-        and (sample.targets or task in ("vqa", "caption", "region_caption", "recognition", "chat"))
+        and (sample.targets or task in ("vqa", "quiz", "caption", "region_caption", "recognition", "chat"))
     )
 
 

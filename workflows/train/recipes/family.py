@@ -55,7 +55,13 @@ AS_BACKBONE = {
 }
 AS_PAINTER = {f"{EDITOR}.{part}": f"{PAINTER}.{part}" for part in ("unet", "mapper", "no_words")}
 # What learns to answer: the tower keeps what the names of things have taught it, and costs no backward pass.
-SPEAKING = ("router.llm.*", "router.queries.*", "router.bridge.*", "router.region_encoder.*")
+SPEAKING = (
+    "router.llm.*",
+    "router.queries.*",
+    "router.bridge.*",
+    "router.places.*",
+    "router.region_encoder.*",
+)
 # Stages of what a whole family has: other eyes, a small detector of people, an autoencoder, a first painter.
 BEGINNINGS = frozenset({"patches", "keypoints-128", "latents", "one-thing"})
 # Parts of UniPose that have learned when its own stages begin.
@@ -147,7 +153,7 @@ def _router_stages() -> tuple[Stage, ...]:
         Stage(
             name="patches", steps=1000, mixture=(glances(224),), lr=1.5e-3, warmup=100, floor=0.05,
             global_batch=64, micro_batch=32, lesson="patches", begins_as=AS_BACKBONE,
-            trainable=("router.vision_tower.*", "router.bridge.*"),
+            trainable=("router.vision_tower.*", "router.bridge.*", "router.places.*"),
         ),
         # 2.9 s: 1.2 hours.
         Stage(
