@@ -50,8 +50,8 @@ def _shared() -> dict[str, Any]:
         "scheduler": {
             "_class_name": "DDIMScheduler",
             "num_train_timesteps": 1000,
-            # Noisier than a cosine: cells of 8 pixels tell a colour through much noise, and only where they do
-            # not, what is asked for decides.
+            # Noisier than a cosine: cells tell a colour through much noise, and only where they do not, what
+            # is asked for decides.
             "beta_schedule": "linear",
             "prediction_type": "v_prediction",
             "timestep_spacing": "trailing",
