@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from superlink.agents.asking import Question, answer_all
-from superlink.agents.pictures import read_picture
+from superlink.agents.pictures import SourcePicture, read_picture
+from superlink.agents.regions import Region, region_input, region_names
 from superlink.agents.system import System
 from superlink.agents.turn import Turn
 from superlink.router.messages import Conversation, ImageArray, Message
@@ -35,9 +36,24 @@ def question(text: str, image: ImageArray) -> Question:
 
 
 def question_of(conversation: Conversation, image: ImageArray | None) -> Question:
-    """The last user message of a conversation, with all that came before it."""
-    picture = None if image is None else read_picture(image)
-    return Question(conversation=conversation, picture=picture)
+    """The last user message of a conversation, with all that came before it and all that was pointed out."""
+    if image is None:
+        return Question(conversation=conversation)
+    picture = read_picture(image)
+    return Question(conversation=conversation, picture=picture, regions=_regions(conversation, picture))
+
+
+def _regions(conversation: Conversation, picture: SourcePicture) -> dict[str, Region]:
+    """Prompts that lie on the picture, under the names that the router reads, as a session gives them."""
+    regions: dict[str, Region] = {}
+    seen: ImageArray | None = None
+    for index, message in enumerate(conversation):
+        seen = message.images[-1] if message.images else seen
+        names = region_names(conversation[:index], len(message.prompts))
+        if seen is not None and read_picture(seen).id == picture.id:
+            drawn = zip(names, message.prompts, strict=True)
+            regions |= {name: region_input(prompt, name, picture.size) for name, prompt in drawn}
+    return regions
 
 
 def answered(
