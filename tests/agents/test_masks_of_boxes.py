@@ -11,7 +11,7 @@ import torch
 
 from superlink.agents.model_folder import Model, load_model, save_model
 from superlink.agents.worker import answer
-from superlink.decoders.artifacts import Boxes, Masks, equal
+from superlink.decoders.artifacts import Boxes, Masks
 from superlink.decoders.contract import Call, Result
 from superlink.decoders.grounding_dino.config import perception_routes
 from superlink.decoders.sam import SamConfig
@@ -84,7 +84,12 @@ def test_such_a_system_is_saved_and_loaded(tmp_path: Path) -> None:
     with saying(model, TEXT) as before, saying(loaded, TEXT) as after:
         first, second = before.ask("Find.", image=scene()), after.ask("Find.", image=scene())
     for one, other in zip(first.artifacts, second.artifacts, strict=True):
-        assert equal(one, other)
+        assert isinstance(one, Boxes | Masks)
+        assert isinstance(other, Boxes | Masks)
+        assert (one.phrases, one.size) == (other.phrases, other.size)
+        # Last bits of sums depend on where in memory a weight lies.
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5)
+        np.testing.assert_allclose(one.xyxy, other.xyxy, atol=1e-3)
 
 
 def test_an_order_that_cannot_be_kept_is_refused() -> None:
