@@ -11,7 +11,7 @@ import torch
 
 from superlink.agents.model_folder import Model, load_model, save_model
 from superlink.agents.worker import answer
-from superlink.decoders.artifacts import Boxes, Masks
+from superlink.decoders.artifacts import Boxes, Masks, equal
 from superlink.decoders.contract import Call, Result
 from superlink.decoders.grounding_dino.config import perception_routes
 from superlink.decoders.sam import SamConfig
@@ -77,19 +77,16 @@ def test_masks_are_those_of_the_boxes_that_the_detector_finds_for_the_same_link(
     np.testing.assert_allclose(masks.scores, cut[0].artifact.scores, rtol=1e-5)
 
 
-def test_such_a_system_is_saved_and_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["Outlined:<det> cat</det>[SEG].", "Boxed:<det> dog</det>[DET]."])
+def test_such_a_system_is_saved_and_loaded(tmp_path: Path, text: str) -> None:
+    # One call a reply: two calls for the detector meet in one pass or do not, as time has it, and differ in last bits.
     model = build()
     save_model(tmp_path / "cutter", model)
     loaded = load_model(tmp_path / "cutter")
-    with saying(model, TEXT) as before, saying(loaded, TEXT) as after:
+    with saying(model, text) as before, saying(loaded, text) as after:
         first, second = before.ask("Find.", image=scene()), after.ask("Find.", image=scene())
     for one, other in zip(first.artifacts, second.artifacts, strict=True):
-        assert isinstance(one, Boxes | Masks)
-        assert isinstance(other, Boxes | Masks)
-        assert (one.phrases, one.size) == (other.phrases, other.size)
-        # Last bits of sums depend on where in memory a weight lies.
-        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5)
-        np.testing.assert_allclose(one.xyxy, other.xyxy, atol=1e-3)
+        assert equal(one, other)
 
 
 def test_an_order_that_cannot_be_kept_is_refused() -> None:

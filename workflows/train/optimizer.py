@@ -1,13 +1,18 @@
-"""AdamW with parameter groups by glob, and the learning-rate schedule.
+"""AdamW, and Muon for the matrices of groups that ask for it; parameter groups by glob; learning rates.
 
 One optimiser lives through all stages: a parameter that is frozen for a while keeps its moments.
+
+Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks") makes the singular
+values of a matrix's step alike. Its steps are as large as AdamW's (Liu et al. 2025, "Muon is scalable for
+LLM training"), so that both share one learning rate.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
@@ -85,24 +90,51 @@ def split_groups(module: nn.Module, groups: Sequence[ParamGroup]) -> list[tuple[
     return split
 
 
-def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over every parameter; frozen ones have no gradient and are passed over."""
+class Together(torch.optim.Optimizer):
+    """Optimisers of different parameters as one: their groups in a row, their state in one table."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self.parts = tuple(parts)
+        for part in parts:
+            part.state = self.state  # one table, which checkpoints empty and fill
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step of each; gradients must be there already."""
+        if closure is not None:
+            raise NotImplementedError("several optimisers cannot share a closure")
+        for part in self.parts:
+            part.step()
+        return None
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=set_to_none)
+
+
+def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """An optimiser of every parameter; frozen ones have no gradient and are passed over."""
     parameters = dict(module.named_parameters())
-    groups = []
+    adam: list[dict[str, Any]] = []
+    muon: list[dict[str, Any]] = []
     for group, names in split_groups(module, config.groups):
         decay = config.weight_decay if group.weight_decay is None else group.weight_decay
-        for matrices in (True, False):
-            members = [parameters[name] for name in names if (parameters[name].ndim > 1) is matrices]
-            if members:
-                groups.append(
-                    {
-                        "params": members,
-                        "lr": 0.0,
-                        "scale": group.lr,
-                        "weight_decay": decay if matrices else 0.0,
-                    }
-                )
-    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=True)
+        members = [parameters[name] for name in names]
+        products = [one for one in members if group.muon and one.ndim == 2]
+        others = [one for one in members if not (group.muon and one.ndim == 2)]
+        for into, chosen, shrunk in (
+            (muon, products, decay),
+            (adam, [one for one in others if one.ndim > 1], decay),
+            (adam, [one for one in others if one.ndim <= 1], 0.0),
+        ):
+            if chosen:
+                into.append({"params": chosen, "lr": 0.0, "scale": group.lr, "weight_decay": shrunk})
+    parts: list[torch.optim.Optimizer] = []
+    if muon:
+        parts.append(torch.optim.Muon(muon, lr=0.0, adjust_lr_fn="match_rms_adamw"))
+    if adam:
+        parts.append(torch.optim.AdamW(adam, lr=0.0, betas=config.betas, fused=True))
+    return parts[0] if len(parts) == 1 else Together(parts)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

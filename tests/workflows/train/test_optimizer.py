@@ -83,3 +83,63 @@ def test_only_matching_parameters_require_a_gradient_and_stale_gradients_are_dro
         "backbone.norm.weight": (False, True),
         "backbone.norm.bias": (False, True),
     }
+
+
+def with_muon(**changes: float) -> ParamGroup:
+    return ParamGroup(glob="router.llm.*layers*", muon=True, **changes)
+
+
+def test_muon_moves_matrices_of_its_group_alone_and_adamw_all_others() -> None:
+    config = toy_config(weight_decay=0.3, groups=(with_muon(lr=0.5),))
+    module = config.system.build()
+    optimizer = build_optimizer(module, config)
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in module.parameters())
+    set_lr(optimizer, 1e-3)
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    names = {id(p): name for name, p in module.named_parameters()}
+    kinds = {names[id(p)]: set(state) for p, state in optimizer.state.items()}
+    products = {name for name, moments in kinds.items() if moments == {"momentum_buffer"}}
+    wanted = {
+        name
+        for name, parameter in module.named_parameters()
+        if name.startswith("router.llm.") and "layers" in name and parameter.ndim == 2
+    }
+    assert products == wanted
+    assert len(wanted) > 3
+    assert all(kinds[name] == {"step", "exp_avg", "exp_avg_sq"} for name in kinds.keys() - wanted)
+
+
+def test_a_step_of_muon_has_like_singular_values_and_the_size_of_adamws() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(48, 24, bias=False)
+    before = layer.weight.detach().clone()
+    config = toy_config(weight_decay=0.0, groups=(ParamGroup(glob="weight", muon=True),))
+    optimizer = build_optimizer(layer, config)
+    set_lr(optimizer, 1e-2)
+    left, _ = torch.linalg.qr(torch.randn(24, 24))
+    right, _ = torch.linalg.qr(torch.randn(48, 24))
+    steep = left @ torch.diag(torch.logspace(0, 1.3, 24)) @ right.T
+    layer.weight.grad = steep
+    optimizer.step()
+    step = (layer.weight.detach() - before).double()
+    # Five rounds of the quintic iteration leave singular values between about 0.7 and 1.2 of each other's.
+    values = torch.linalg.svdvals(step)
+    assert float(torch.linalg.cond(steep)) > 19
+    assert float(values.max() / values.min()) < 2
+    # 0.2 to 0.4 is what updates of AdamW have as their root mean square, in learning rates (Liu et al. 2025).
+    assert 0.15 < float(step.square().mean().sqrt()) / 1e-2 < 0.25
+
+
+def test_together_refuses_a_closure_and_clears_every_gradient() -> None:
+    config = toy_config(groups=(with_muon(),))
+    module = config.system.build()
+    optimizer = build_optimizer(module, config)
+    with pytest.raises(NotImplementedError, match="closure"):
+        optimizer.step(lambda: 0.0)
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.zero_grad()
+    assert all(parameter.grad is None for parameter in module.parameters())

@@ -15,7 +15,7 @@ from superlink.router.errors import InputError, ModelError
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.train import checkpoint
 from superlink.workflows.train.collective import Alone
-from superlink.workflows.train.config import Stage, TrainConfig
+from superlink.workflows.train.config import ParamGroup, Stage, TrainConfig
 from superlink.workflows.train.loop import TrainLoop
 from superlink.workflows.train.metrics import read_lines
 from superlink.workflows.train.module import JointModule
@@ -68,6 +68,17 @@ def test_a_stopped_run_ends_with_the_weights_of_an_unbroken_one(
     lines = read_lines(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(1, 8))
     assert [line["losses"] for line in lines] == unbroken[1]
+
+
+def test_muon_too_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    config = two_stages(groups=(ParamGroup(glob="router.llm.*layers*", lr=0.5, muon=True),))
+    whole = start(config, tmp_path / "unbroken")
+    assert whole.run()
+    run_until(config, tmp_path / "stopped", 2)
+    loop = start(config, tmp_path / "stopped")
+    assert any("momentum_buffer" in moments for moments in loop.optimizer.state.values())
+    assert loop.run()
+    torch.testing.assert_close(weights(loop), weights(whole), rtol=0, atol=0)
 
 
 def test_a_crash_costs_the_steps_since_the_last_checkpoint_and_nothing_else(
