@@ -101,8 +101,10 @@ def shapes_family(start: str | Path = "tiny") -> TrainConfig:
         betas=(0.9, 0.98),
         workers=2,
         groups=(
+            ParamGroup(glob="router.llm.*layers*", lr=0.7, muon=True),
             ParamGroup(glob="router.*", lr=0.7),
             *(ParamGroup(glob=glob) for glob in LEARNED),
+            ParamGroup(glob="decoders.sam.*", lr=1.2, muon=True),
             ParamGroup(glob="decoders.*", lr=2.0),
         ),
         autocast=True,
