@@ -8,7 +8,7 @@ process that has asked before. Tasks that the model has no route for are left ou
 
 A router that was not taught a task does not write its routing token, and nothing is measured then: see
 `as_expected`. With --forced it writes the reply of a trained one, whatever the weights. Everything else is
-as in an ask. `python benchmarks/random_family.py FOLDER` makes a model of all tasks without any training.
+as in an ask.
 
 Wall times depend on what else the machine does; CPU seconds (user + system) depend on it less.
 """

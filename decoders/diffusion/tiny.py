@@ -23,16 +23,41 @@ _CELL = 8  # pixels of a latent cell
 
 def tiny_stable_diffusion(*, num_links: int = 64) -> StableDiffusionConfig:
     """Pictures of 128 x 128 pixels from links."""
+    # What is asked for also reaches every block, pooled, beside the time: colours of all cells at once.
+    pooled = {"addition_embed_type": "text", "addition_embed_type_num_heads": 4}
     return StableDiffusionConfig(
-        routes=generation_routes(num_links), unet=_unet(LATENT_CHANNELS), train_unet=True, **_shared()
+        routes=generation_routes(num_links),
+        unet={**_unet(LATENT_CHANNELS), **pooled},
+        # Noisier than a cosine: cells tell a colour through much noise, and only where they do not, what
+        # is asked for decides.
+        scheduler=_scheduler("linear"),
+        guidance=2.0,
+        train_unet=True,
+        **_shared(),
     )
 
 
 def tiny_instruct_pix2pix(*, num_links: int = 64) -> InstructPix2PixConfig:
-    """Edits of pictures, seen at a longest side of 128 pixels."""
+    """Edits of pictures, seen at a longest side of 128 pixels, of which most is to stay as it is."""
     return InstructPix2PixConfig(
-        routes=edit_routes(num_links), unet=_unet(2 * LATENT_CHANNELS), image_guidance=1.5, **_shared()
+        routes=edit_routes(num_links),
+        unet=_unet(2 * LATENT_CHANNELS),
+        scheduler=_scheduler("squaredcos_cap_v2"),
+        guidance=1.5,
+        image_guidance=1.0,
+        **_shared(),
     )
+
+
+def _scheduler(beta_schedule: str) -> dict[str, Any]:
+    return {
+        "_class_name": "DDIMScheduler",
+        "num_train_timesteps": 1000,
+        "beta_schedule": beta_schedule,
+        "prediction_type": "v_prediction",
+        "timestep_spacing": "trailing",
+        "clip_sample": False,
+    }
 
 
 def _shared() -> dict[str, Any]:
@@ -47,16 +72,6 @@ def _shared() -> dict[str, Any]:
             "sample_size": SIDE,
             "scaling_factor": 1.0,
         },
-        "scheduler": {
-            "_class_name": "DDIMScheduler",
-            "num_train_timesteps": 1000,
-            # Noisier than a cosine: cells tell a colour through much noise, and only where they do not, what
-            # is asked for decides.
-            "beta_schedule": "linear",
-            "prediction_type": "v_prediction",
-            "timestep_spacing": "trailing",
-            "clip_sample": False,
-        },
         "text_encoder": None,
         "num_queries": 16,
         "mapper_heads": 4,
@@ -65,7 +80,6 @@ def _shared() -> dict[str, Any]:
         "train_side": None,
         "max_side": 2 * SIDE,
         "steps": 20,
-        "guidance": 4.0,
         "drop_rate": 0.05,
         "levels": 4,
     }
@@ -81,9 +95,6 @@ def _unet(in_channels: int) -> dict[str, Any]:
         "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
         "layers_per_block": 1,
         "cross_attention_dim": 96,
-        # What is asked for also reaches every block, pooled, beside the time: colours of all cells at once.
-        "addition_embed_type": "text",
-        "addition_embed_type_num_heads": 4,
         "attention_head_dim": 4,
         "norm_num_groups": 8,
     }

@@ -79,7 +79,7 @@ def test_masks_are_those_of_the_boxes_that_the_detector_finds_for_the_same_link(
 
 @pytest.mark.parametrize("text", ["Outlined:<det> cat</det>[SEG].", "Boxed:<det> dog</det>[DET]."])
 def test_such_a_system_is_saved_and_loaded(tmp_path: Path, text: str) -> None:
-    # One call a reply: two calls for the detector meet in one pass or do not, as time has it, and differ in last bits.
+    # One call a reply: two for the detector meet in one pass or do not, as time has it, and last bits differ.
     model = build()
     save_model(tmp_path / "cutter", model)
     loaded = load_model(tmp_path / "cutter")

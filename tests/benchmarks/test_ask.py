@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import ask, random_family
-from benchmarks.ask_tasks import tasks_of
-from superlink.agents.model_folder import load_model, read_outline, save_model
-from superlink.workflows.train.recipes.family import LAYERS
+from benchmarks import ask
+from superlink.agents.model_folder import save_model
 from tests.agents.tiny_family import build_family
 from tests.agents.tiny_model import build_model
 from tests.benchmarks.conftest import Printed
@@ -76,15 +74,3 @@ def test_tasks_that_a_model_has_no_route_for_are_left_out(tmp_path: Path) -> Non
 def test_every_run_sees_another_picture() -> None:
     seen = {np.asarray(ask.draw_scene(number)).tobytes() for number in range(60)}
     assert len(seen) == 60
-
-
-def test_a_random_family_has_every_task_at_the_size_of_the_recipe(tiny: Path, tmp_path: Path) -> None:
-    random_family.write(tmp_path / "family", router=tiny)
-    router, tokenizer, decoders = read_outline(tmp_path / "family")
-    assert tuple(tasks_of(decoders)) == ask.TASKS
-    embedded, words, _ = read_outline(tiny)
-    assert router.llm == {**embedded.llm, "num_hidden_layers": LAYERS}
-    assert tokenizer.size == words.size
-    links = {token.text: token.num_links for token in router.tokens}
-    assert (links["[GEN]"], links["[EDIT]"]) == (64, 64)
-    assert len(load_model(tmp_path / "family").decoders) == len(decoders) == 5

@@ -13,8 +13,8 @@ from superlink.agents.model_folder import Model, save_model
 from superlink.decoders.artifacts import Boxes
 from tests.agents.tiny_family import build_family, scripted
 from tests.agents.tiny_model import scene
+from tests.workflows.train.small_start import start_folder
 
-TINY = Path(__file__).resolve().parents[2] / "superlink/weights/tiny"
 FIND = "Here: <det>star</det>[DET]."
 SEGMENT = "Here: <det>star</det>[SEG]."
 EDIT = "Done: <det>make it green</det>[EDIT]."
@@ -68,6 +68,7 @@ def test_it_runs_on_a_model_folder_that_has_an_editor(family: Model, picture: st
     assert (tmp_path / "out/talk/session.json").is_file()
 
 
-def test_a_model_without_an_editor_is_told_so() -> None:
-    with pytest.raises(SystemExit, match=r"tiny' has no editor: none of its decoders answers \[EDIT\]"):
-        multi_round_edit.main(str(TINY))
+def test_a_model_without_an_editor_is_told_so(tmp_path: Path) -> None:
+    start = start_folder(tmp_path / "start")
+    with pytest.raises(SystemExit, match=r"start' has no editor: none of its decoders answers \[EDIT\]"):
+        multi_round_edit.main(str(start))

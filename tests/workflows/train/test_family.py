@@ -15,6 +15,7 @@ from superlink.agents.model_folder import read_outline, save_model
 from superlink.agents.system import System
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Picture
+from superlink.decoders.grounding_dino import GroundingDinoConfig
 from superlink.router.checkpoint import MAX_FILE_BYTES
 from superlink.router.errors import InputError
 from superlink.router.messages import Message
@@ -30,11 +31,12 @@ from superlink.workflows.train.growing import GrownSystem
 from superlink.workflows.train.loop import TrainLoop
 from superlink.workflows.train.metrics import read_lines
 from superlink.workflows.train.recipes import shapes_family, shapes_family_smoke
+from superlink.workflows.train.recipes.decoders import family_decoders
+from superlink.workflows.train.recipes.family import LAYERS
 from superlink.workflows.train.recipes.sources import GLANCING_ALL, SEEING_ALL, SPEAKING_ALL, paintings
 from tests.workflows.train.small_start import TINY, Saying, start_folder, start_model
 
 FAMILY_BYTES = 60_000_000
-HALF = 2  # bytes of a weight in 16 bits
 
 
 @pytest.fixture(scope="module")
@@ -56,30 +58,27 @@ def run(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_family_fits_into_sixty_megabytes_of_small_files() -> None:
-    system = shapes_family(TINY).system
-    assert isinstance(system, GrownSystem)
-    router = read_outline(system.folder)[0]
-    tokens = tuple(route.token for config in system.decoders for route in config.routes)
+def test_the_embedded_family_is_what_the_recipe_makes_and_fits_into_sixty_megabytes_of_small_files() -> None:
+    files = [path.stat().st_size for path in TINY.rglob("*") if path.is_file()]
+    assert sum(files) <= FAMILY_BYTES
+    assert max(files) <= MAX_FILE_BYTES < 16_000_000
+    router, _, saved = read_outline(TINY)
+    assert router.llm["num_hidden_layers"] == LAYERS
+    detector = saved[0]
+    assert isinstance(detector, GroundingDinoConfig)
+    made = family_decoders(detector)
+    assert [one.name for one in saved] == [one.name for one in made]
+    assert [one.routes for one in saved] == [one.routes for one in made]
     with torch.device("meta"):
-        fresh = Router(replace(router, tokens=tokens))
-        decoders = {config.name: config.build(router.width) for config in system.decoders}
-    sizes = {
-        name: [tensor.numel() for tensor in module.state_dict().values()]
-        for name, module in {"router": fresh, **decoders}.items()
-    }
-    assert HALF * sum(map(sum, sizes.values())) <= FAMILY_BYTES
-    # Files are cut between tensors: none is larger than this, or than its largest tensor.
-    assert HALF * max(map(max, sizes.values())) <= MAX_FILE_BYTES < 16_000_000
-    assert sum(sizes["unipose"]) == pytest.approx(2.65e6, rel=0.05)
-    assert sum(sizes["sam"]) == pytest.approx(1.8e6, rel=0.05)
-    assert [config.name for config in system.decoders] == [
-        "grounding_dino",
-        "sam",
-        "unipose",
-        "stable_diffusion",
-        "instruct_pix2pix",
-    ]
+        for one, fresh in zip(saved, made, strict=True):
+            shapes = [
+                {
+                    name: tuple(tensor.shape)
+                    for name, tensor in config.build(router.width).state_dict().items()
+                }
+                for config in (one, fresh)
+            ]
+            assert shapes[0] == shapes[1], one.name
 
 
 def test_no_source_refuses_what_another_one_teaches() -> None:
