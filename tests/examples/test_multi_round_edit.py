@@ -68,6 +68,13 @@ def test_it_runs_on_a_model_folder_that_has_an_editor(family: Model, picture: st
     assert (tmp_path / "out/talk/session.json").is_file()
 
 
+def test_the_embedded_model_finds_outlines_and_changes_the_star_of_the_picture(tmp_path: Path) -> None:
+    multi_round_edit.main("tiny", out=str(tmp_path / "out"))
+    with Image.open(tmp_path / "out/changed.png") as changed, Image.open(multi_round_edit.SCENE) as scene_:
+        assert changed.size == scene_.size
+    assert (tmp_path / "out/talk/session.json").is_file()
+
+
 def test_a_model_without_an_editor_is_told_so(tmp_path: Path) -> None:
     start = start_folder(tmp_path / "start")
     with pytest.raises(SystemExit, match=r"start' has no editor: none of its decoders answers \[EDIT\]"):
