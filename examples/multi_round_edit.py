@@ -1,4 +1,4 @@
-"""Find, outline the left one, change it, look again: python examples/multi_round_edit.py MODEL [PICTURE]
+"""Find, outline the left one, change it, look again: examples/multi_round_edit.py [MODEL [PICTURE [OUT]]]
 
 Plain Python around a session, no graph: each round builds on what the ones before it gave. The model needs
 an editor, that is a decoder that answers [EDIT]. Further arguments: the picture, and the folder for results.
@@ -62,7 +62,7 @@ def run(system: sl.System, picture: str, out: str | Path, thing: str = "star") -
     return later
 
 
-def main(model: str, picture: str = str(SCENE), out: str = "edited") -> None:
+def main(model: str = "tiny", picture: str = str(SCENE), out: str = "edited") -> None:
     with sl.load(model) as system:
         if not has_editor(system):
             raise SystemExit(f"the model {model!r} has no editor: none of its decoders answers [EDIT]")
@@ -70,8 +70,4 @@ def main(model: str, picture: str = str(SCENE), out: str = "edited") -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        raise SystemExit(
-            "name a model with an editor: python examples/multi_round_edit.py MODEL [PICTURE [OUT]]"
-        )
     main(*sys.argv[1:4])

@@ -42,6 +42,7 @@ def tiny_instruct_pix2pix(*, num_links: int = 64) -> InstructPix2PixConfig:
     return InstructPix2PixConfig(
         routes=edit_routes(num_links),
         unet=_unet(2 * LATENT_CHANNELS),
+        # What `tiny` learned with, from the painter of then; a linear one and pooled words are untried here.
         scheduler=_scheduler("squaredcos_cap_v2"),
         guidance=1.5,
         image_guidance=1.0,

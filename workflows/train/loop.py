@@ -330,7 +330,9 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 def run_identity(config: TrainConfig) -> dict[str, object]:
     """What must not change between the starts of one run, or resuming would not be exact."""
     average = config.average
+    muon = [group.glob for group in config.groups if group.muon]  # AdamW cannot go on from its moments
     return {
+        **({"muon": muon} if muon else {}),
         "average": None if average is None else [*average.globs, average.decay],
         "seed": config.seed,
         "stages": [

@@ -100,16 +100,14 @@ class Together(torch.optim.Optimizer):
             part.state = self.state  # one table, which checkpoints empty and fill
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step of each; gradients must be there already."""
+        """One step of each, after `closure`, where given, has computed the gradients; its loss."""
+        loss = None
         if closure is not None:
-            raise NotImplementedError("several optimisers cannot share a closure")
+            with torch.enable_grad():
+                loss = closure()
         for part in self.parts:
             part.step()
-        return None
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        for part in self.parts:
-            part.zero_grad(set_to_none=set_to_none)
+        return loss
 
 
 def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -120,13 +118,10 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optim
     for group, names in split_groups(module, config.groups):
         decay = config.weight_decay if group.weight_decay is None else group.weight_decay
         members = [parameters[name] for name in names]
-        products = [one for one in members if group.muon and one.ndim == 2]
-        others = [one for one in members if not (group.muon and one.ndim == 2)]
-        for into, chosen, shrunk in (
-            (muon, products, decay),
-            (adam, [one for one in others if one.ndim > 1], decay),
-            (adam, [one for one in others if one.ndim <= 1], 0.0),
-        ):
+        by_muon = [one for one in members if group.muon and one.ndim == 2]
+        matrices = [one for one in members if one.ndim > 1 and not (group.muon and one.ndim == 2)]
+        vectors = [one for one in members if one.ndim <= 1]
+        for into, chosen, shrunk in ((muon, by_muon, decay), (adam, matrices, decay), (adam, vectors, 0.0)):
             if chosen:
                 into.append({"params": chosen, "lr": 0.0, "scale": group.lr, "weight_decay": shrunk})
     parts: list[torch.optim.Optimizer] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,7 @@ def test_the_embedded_family_is_what_the_recipe_makes_and_fits_into_sixty_megaby
     detector = saved[0]
     assert isinstance(detector, GroundingDinoConfig)
     made = family_decoders(detector)
+    sizes: dict[str, int] = {}
     assert [one.name for one in saved] == [one.name for one in made]
     assert [one.routes for one in saved] == [one.routes for one in made]
     with torch.device("meta"):
@@ -79,6 +81,10 @@ def test_the_embedded_family_is_what_the_recipe_makes_and_fits_into_sixty_megaby
                 for config in (one, fresh)
             ]
             assert shapes[0] == shapes[1], one.name
+            sizes[one.name] = sum(map(prod, shapes[0].values()))
+    assert sizes["unipose"] == pytest.approx(2.65e6, rel=0.05)
+    assert sizes["sam"] == pytest.approx(1.8e6, rel=0.05)
+    assert list(sizes) == ["grounding_dino", "sam", "unipose", "stable_diffusion", "instruct_pix2pix"]
 
 
 def test_no_source_refuses_what_another_one_teaches() -> None:

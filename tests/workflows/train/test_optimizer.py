@@ -133,13 +133,23 @@ def test_a_step_of_muon_has_like_singular_values_and_the_size_of_adamws() -> Non
     assert 0.15 < float(step.square().mean().sqrt()) / 1e-2 < 0.25
 
 
-def test_together_refuses_a_closure_and_clears_every_gradient() -> None:
+def test_several_optimisers_take_a_closure_as_one_does_and_clear_every_gradient() -> None:
     config = toy_config(groups=(with_muon(),))
     module = config.system.build()
     optimizer = build_optimizer(module, config)
-    with pytest.raises(NotImplementedError, match="closure"):
-        optimizer.step(lambda: 0.0)
-    for parameter in module.parameters():
-        parameter.grad = torch.ones_like(parameter)
+    set_lr(optimizer, 1e-3)
+    before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    calls: list[bool] = []
+
+    def closure() -> float:
+        calls.append(torch.is_grad_enabled())
+        for parameter in module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        return 0.5
+
+    with torch.no_grad():
+        assert optimizer.step(closure) == 0.5
+    assert calls == [True]
+    assert all(not torch.equal(parameter, before[name]) for name, parameter in module.named_parameters())
     optimizer.zero_grad()
     assert all(parameter.grad is None for parameter in module.parameters())

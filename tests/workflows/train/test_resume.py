@@ -129,6 +129,16 @@ def test_a_run_with_other_settings_does_not_take_up_the_checkpoint(tmp_path: Pat
         start(two_stages(seed=9), tmp_path)
 
 
+def test_a_run_with_another_optimiser_does_not_take_up_the_checkpoint(tmp_path: Path) -> None:
+    by_muon = two_stages(groups=(ParamGroup(glob="router.llm.*layers*", muon=True),))
+    run_until(two_stages(), tmp_path / "adam", 2)
+    with pytest.raises(ModelError, match=r"muon = None, this one has \['router\.llm\.\*layers\*'\]"):
+        start(by_muon, tmp_path / "adam")
+    run_until(by_muon, tmp_path / "muon", 2)
+    with pytest.raises(ModelError, match=r"this one has None; use the same settings"):
+        start(two_stages(), tmp_path / "muon")
+
+
 def test_a_finished_run_is_not_trained_any_further(tmp_path: Path) -> None:
     assert run_local(two_stages(), tmp_path).finished
     before = (tmp_path / "metrics.jsonl").read_text()
