@@ -4,8 +4,9 @@ picture against the first. Prints one JSON object.
     python benchmarks/generating_together.py [--model tiny|FOLDER] [--sessions 16] [--tokens 32] [--repeats 5]
 
 Every answer is forced to be of the same kind (words and two link groups, at other places in every
-row), so all runs do the same work whatever the weights. The time of a round is that until its first
-word: encoding, vision and reading; from then on both rounds write alike.
+row; in rounds an answer in the words of training), so all runs do the same work whatever the weights.
+The time of a round is that until its first word: encoding, vision and reading; from then on both
+rounds write alike.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from benchmarks.report import Seconds, Stopwatch, medians, surroundings, timed
 from superlink.agents.embedded import model_folder
 from superlink.agents.model_folder import Model, load_model
 from superlink.agents.router_service import RouterService
+from superlink.router.encoding import NOT_LEARNED, encode
 from superlink.router.generation import GenerateOptions, Request
 from superlink.router.links import Reply
 from superlink.router.messages import Message
@@ -68,15 +69,27 @@ def first_word(service: RouterService, request: Request) -> tuple[Seconds, Reply
     return seconds, reply
 
 
+def answer_ids(model: Model, text: str) -> tuple[int, ...]:
+    """What a router writes to answer with `text`: a later round then repeats it id by id."""
+    talk = (Message(role="user", text="?"), Message(role="assistant", text=text))
+    batch = encode(talk, model.tokenizer, model.router.config, training=True)
+    assert batch.labels is not None
+    return tuple(batch.labels[batch.labels != NOT_LEARNED].tolist())
+
+
 def rounds(
-    service: RouterService, model: Model, tokens: int, side: int
+    service: RouterService, model: Model, side: int
 ) -> tuple[Callable[[], Seconds], Callable[[], Seconds]]:
     """A first round on a picture that is new each time, and a second round after it."""
     last: list[tuple[Request, Reply]] = []
-    seeds = count(1)
+    rng = np.random.default_rng(0)
+    token = next(iter(model.router.config.routing_ids.values())).text
+    options = GenerateOptions(forced=answer_ids(model, f"Here they are:<det> star</det>{token}."))
 
     def first() -> Seconds:
-        (asked,) = requests(model, 1, tokens, seed=next(seeds), side=side)
+        picture = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+        question = Message(role="user", text="Find every star.", images=(picture,))
+        asked = Request(conversation=(question,), options=options)
         seconds, reply = first_word(service, asked)
         last[:] = [(asked, reply)]
         return seconds
@@ -85,7 +98,6 @@ def rounds(
         asked, reply = last[0]
         question = Message(role="user", text="And the largest of them?")
         answer = Message(role="assistant", text=reply.raw)
-        options = GenerateOptions(forced=asked.options.forced)
         return first_word(
             service, Request(conversation=(*asked.conversation, answer, question), options=options)
         )[0]
@@ -115,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     service.close()
     remembering = RouterService(model.router, model.tokenizer)
-    first, second = medians(rounds(remembering, model, given.tokens, given.side), given.repeats)
+    first, second = medians(rounds(remembering, model, given.side), given.repeats)
     status = remembering.status()
     remembering.close()
     result = {

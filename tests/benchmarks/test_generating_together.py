@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,16 +30,21 @@ def test_replies_written_together_are_those_written_alone(model: Model) -> None:
         assert len(reply.links) == 2
 
 
-def test_only_the_second_round_finds_its_picture_again(model: Model) -> None:
+def test_only_the_second_round_finds_picture_question_and_answer_again(model: Model) -> None:
     service = RouterService(model.router, model.tokenizer)
-    first, second = generating_together.rounds(service, model, 12, 64)
-    known = [0]
+    first, second = generating_together.rounds(service, model, 64)
+    answered: list[int] = []
     for run in (first, second, first, second):
+        before = service.status().prefix_positions
         assert run().wall > 0
-        known.append(service.status().prefix_positions)
+        answered.append(service.status().prefix_positions - before)
     service.close()
-    reused = [after - before >= model.router.config.tokens_per_tile for before, after in pairwise(known)]
-    assert reused == [False, True, False, True]
+    token = next(iter(model.router.config.routing_ids.values()))
+    answer = generating_together.answer_ids(model, f"Here they are:<det> star</det>{token.text}.")
+    config = model.router.config
+    # All but the last id, which nothing was read after.
+    repeated = config.tokens_per_tile + len(answer) - 1 + len(config.placeholders(token))
+    assert [found >= repeated for found in answered] == [False, True, False, True]
 
 
 def test_one_object_is_printed(tiny: Path, printed: Printed) -> None:
