@@ -39,8 +39,8 @@ app = typer.Typer(
 
 @app.command(
     RECIPE,
-    short_help="shapes-tiny (from nothing), shapes-family (all decoders), or a minute: "
-    "shapes-smoke, shapes-family-smoke.",
+    short_help="shapes-tiny (from nothing), shapes-family (all decoders), shapes-sentences (words alone), "
+    "or a minute: shapes-smoke, shapes-family-smoke.",
 )
 def train_command(
     recipe: Annotated[
@@ -50,7 +50,7 @@ def train_command(
         str | None,
         typer.Option(
             "--start",
-            help="Model that shapes-family goes on from: an embedded one, or a folder; tiny by default.",
+            help="Model that a recipe goes on from: an embedded one, or a folder; tiny by default.",
         ),
     ] = None,
     weights: Annotated[

@@ -119,8 +119,8 @@ class TrainConfig:
     clip: float = 1.0  # largest norm of the gradient of all parameters
     lora: Lora | None = None
     average: Average | None = None
-    # "language", a decoder, "<decoder>.cells" or "<decoder>.pictures" (1 if absent), "link_words" and
-    # "patch_words" (0 if absent, see link_words.py and patch_words.py).
+    # "language", a decoder, "<decoder>.cells" or "<decoder>.pictures" (1 if absent); "link_words",
+    # "patch_words" and "kept_links" (0 if absent, see the files of these names).
     loss_weights: Mapping[str, float] = field(default_factory=dict)
     # What a fresh run begins with, whatever `system` built: a folder with some or all of the weights that a
     # checkpoint holds, by the same names. A resumed run goes on from its own.

@@ -13,6 +13,7 @@ from superlink.workflows.data.checking import Report, check_data, open_checked
 from superlink.workflows.data.formats import DataFile
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.train.config import Average, Lora, Source, TrainConfig
+from superlink.workflows.train.kept_links import KEPT_LINKS
 from superlink.workflows.train.plan import plan_calls, routing_tokens
 from superlink.workflows.train.staged import STAGED, Start
 
@@ -95,6 +96,7 @@ class Changes:
     lora: int | None = None  # rank
     trainable: tuple[str, ...] = ()
     average: float | None = None  # decay
+    keep_links: float | None = None  # weight of holding links where they were
     workers: int = 1
     use_gpu: bool = False
     seed: int = 0
@@ -124,6 +126,7 @@ def config_of(
     batch = -(-batch // changes.workers) * changes.workers
     steps = changes.steps or max(1, round(epochs * samples / batch))
     trainable = changes.trainable or stage.trainable
+    weights = {} if changes.keep_links is None else {KEPT_LINKS: changes.keep_links}
     stage = replace(
         stage,
         steps=steps,
@@ -136,6 +139,7 @@ def config_of(
         stages=(stage,),
         global_batch=batch,
         lora=lora or config.lora,
+        loss_weights={**config.loss_weights, **weights},
         average=config.average
         if changes.average is None
         else Average(globs=trainable, decay=changes.average),

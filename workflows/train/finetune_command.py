@@ -64,6 +64,14 @@ def staged_command(
     average: Annotated[
         float | None, typer.Option(help="Decay of a running average of what learns, such as 0.999.")
     ] = None,
+    keep_links: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="WEIGHT",
+            help="Hold links where they are, for decoders that do not learn along; such as 2.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share each batch.")] = 1,
     seed: Annotated[int, typer.Option(help="Of wordings, data order and noise.")] = 0,
     gpu: Gpu = False,
@@ -104,6 +112,7 @@ def staged_command(
         lora=lora,
         trainable=tuple(trainable or ()),
         average=average,
+        keep_links=keep_links,
         workers=workers,
         use_gpu=gpu,
         seed=seed,

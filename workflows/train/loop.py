@@ -27,6 +27,7 @@ from superlink.workflows.train.beginning import alike, begin_as
 from superlink.workflows.train.collective import Collective, average_gradients
 from superlink.workflows.train.config import Stage, TrainConfig
 from superlink.workflows.train.data import Mixture, StepBatches, batches
+from superlink.workflows.train.kept_links import KEPT_LINKS
 from superlink.workflows.train.lora import add_adapters, merge_adapters
 from superlink.workflows.train.metrics import MetricsWriter, StepLog, Stopwatch
 from superlink.workflows.train.module import JointBatch, JointModule
@@ -84,6 +85,13 @@ class TrainLoop:
             match(stage.trainable, names)
         self.step = 0
         found = checkpoint.checkpoints(folder / CHECKPOINTS) if resume else []
+        holds = config.loss_weights.get(KEPT_LINKS, 0.0) > 0
+        if config.weights is not None and (holds or not found):
+            checkpoint.begin_with(self.module, config.weights)
+            if self.average is not None:
+                self.average.restart(self.module)
+        if holds:
+            self.module.hold_links()  # of what the run began with, also where it is taken up again
         if found:
             self.step = checkpoint.load(
                 found[-1][1],
@@ -92,10 +100,6 @@ class TrainLoop:
                 average=self.average,
                 identity=run_identity(config),
             )
-        elif config.weights is not None:
-            checkpoint.begin_with(self.module, config.weights)
-            if self.average is not None:
-                self.average.restart(self.module)
         self.evaluation = evaluation or self._validation()
         self.watch = Stopwatch()
         self.trainable: list[nn.Parameter] = []

@@ -7,6 +7,7 @@ sample of a batch asks for is not run at all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,13 +25,14 @@ from superlink.router.tokenizer import RouterTokenizer
 from superlink.router.tokens import RoutingToken
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.train.config import Lesson
+from superlink.workflows.train.kept_links import KEPT_LINKS, kept_links_loss
 from superlink.workflows.train.link_words import LINK_WORDS, Words, link_words_loss, words_of
 from superlink.workflows.train.metrics import Stopwatch
 from superlink.workflows.train.patch_words import PATCH_WORDS, PatchGoal, patch_goal, patch_words_loss
 from superlink.workflows.train.plan import PlannedCall, last_tokens, plan_calls, routing_tokens
 
 LANGUAGE = "language"
-DEFAULT_WEIGHTS = {LINK_WORDS: 0.0, PATCH_WORDS: 0.0}
+DEFAULT_WEIGHTS = {LINK_WORDS: 0.0, PATCH_WORDS: 0.0, KEPT_LINKS: 0.0}
 # On a CPU in bfloat16 a kernel is compiled and kept for every length of rows that occurs. 200 lengths of
 # four 64-wide layers took 548 MB and four times the time of their second round; multiples of 32 took 31 MB.
 LENGTHS = 16  # rows are padded to a multiple of this many positions
@@ -104,6 +106,7 @@ class JointModule(nn.Module):
         self.tokenizer = tokenizer
         self.configs = {decoder.config.name: decoder.config for decoder in decoders}
         self.tokens = routing_tokens(list(self.configs.values()))
+        self._before: tuple[Router, ...] = ()  # in a tuple: no part of this module
 
     @property
     def device(self) -> torch.device:
@@ -118,12 +121,16 @@ class JointModule(nn.Module):
     def loss_names(self) -> tuple[str, ...]:
         """Every term that `forward` can return, in a fixed order."""
         terms = [f"{name}/{term}" for name in self.decoders for term in self.decoder(name).weights]
-        return (LANGUAGE, LINK_WORDS, PATCH_WORDS, *self._own_terms, *terms)
+        return (LANGUAGE, LINK_WORDS, PATCH_WORDS, KEPT_LINKS, *self._own_terms, *terms)
 
     @property
     def counted(self) -> tuple[str, ...]:
         """What losses are normalised by, in a fixed order."""
-        return (LANGUAGE, LINK_WORDS, PATCH_WORDS, *self._own_terms, *self.decoders)
+        return (LANGUAGE, LINK_WORDS, PATCH_WORDS, KEPT_LINKS, *self._own_terms, *self.decoders)
+
+    def hold_links(self) -> None:
+        """From now on `forward` also tells how far links are from what the router makes of them now."""
+        self._before = (deepcopy(self.router).eval().requires_grad_(False),)
 
     def gives(self, lesson: Lesson) -> bool:
         """Whether there is anybody to learn it."""
@@ -181,6 +188,8 @@ class JointModule(nn.Module):
         counts = {LANGUAGE: float((rows.labels[:, 1:] != -100).sum())} if speaks else {}
         if speaks and (linked := sum(bool(ids) for row in words for ids in row)):
             counts[LINK_WORDS] = float(linked)
+        if speaks and self._before and (held := sum(map(len, words))):
+            counts[KEPT_LINKS] = float(held)
         goals = {}
         if own is None and rows.tiles is not None:
             found = (patch_goal(sample, self.tokenizer, config) for sample in samples)
@@ -220,8 +229,8 @@ class JointModule(nn.Module):
             watch: takes the time of router and decoders.
 
         Returns:
-            Scalars with graph: "language", "link_words", "patch_words", "<decoder>.cells" and the like,
-            "<decoder>/<term>"; absent where nothing was asked.
+            Scalars with graph: "language", "link_words", "patch_words", "kept_links", "<decoder>.cells" and
+            the like, "<decoder>/<term>"; absent where nothing was asked.
         """
         watch = watch or Stopwatch()
         if batch.lesson == "pictures":
@@ -241,6 +250,7 @@ class JointModule(nn.Module):
             said = link_words_loss(output.links, batch.words, self.router.language.lm_head)
             if said is not None:
                 terms[LINK_WORDS] = said[0] / counts[LINK_WORDS]
+            terms.update(self._kept_links(batch, counts, output))
             terms.update(self._named_patches(batch, counts, output.visual))
         with watch("decoders"):
             for name, work in batch.work.items():
@@ -324,6 +334,16 @@ class JointModule(nn.Module):
         language = self.router.language
         total, _ = patch_words_loss(tokens, list(batch.goals.values()), language.model.norm, language.lm_head)
         return {PATCH_WORDS: total / counts[PATCH_WORDS]}
+
+    def _kept_links(
+        self, batch: JointBatch, counts: Mapping[str, float], output: RouterOutput
+    ) -> dict[str, Tensor]:
+        if not self._before or not any(output.links):
+            return {}
+        with torch.no_grad():
+            before: RouterOutput = self._before[0](batch.rows, only_labelled=True)
+        kept = kept_links_loss(output.links, before.links)
+        return {} if kept is None else {KEPT_LINKS: kept[0] / counts[KEPT_LINKS]}
 
     def _links(
         self, output: RouterOutput, batch: JointBatch, row: int, planned: PlannedCall

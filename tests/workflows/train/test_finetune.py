@@ -105,9 +105,11 @@ def test_losses_fall_on_four_pictures_seen_again_and_again(model: Path, boxes: P
 def test_adapters_leave_what_is_not_named_as_it_was(model: Path, boxes: Path, tmp_path: Path) -> None:
     result = called(
         model, tmp_path, "--data", boxes, "--steps", "2", "--batch", "2", "--lora", "2",
-        "--trainable", "router.queries.*", "--lr", "1e-2",
+        "--trainable", "router.queries.*", "--lr", "1e-2", "--keep-links", "2",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
+    first, second = (line["losses"] for line in read_lines(tmp_path / "metrics.jsonl"))
+    assert second["kept_links"] > first["kept_links"] == 0  # adapters begin as nothing
     for part in ("router", "decoders/grounding_dino"):
         before, after = (load_weights(folder / part, "model") for folder in (model, tmp_path / "model"))
         changed = {name for name in before if not torch.equal(before[name], after[name])}

@@ -11,6 +11,7 @@ from superlink.workflows.train.config import TrainConfig
 from superlink.workflows.train.recipes.decoders import smoke_detector, tiny_detector
 from superlink.workflows.train.recipes.family import shapes_family, shapes_family_smoke
 from superlink.workflows.train.recipes.router import shapes_system, shapes_tokenizer
+from superlink.workflows.train.recipes.sentences import shapes_sentences
 from superlink.workflows.train.recipes.sources import (
     ENDLESS,
     GLANCING,
@@ -38,6 +39,7 @@ __all__ = [
     "pictures",
     "shapes_family",
     "shapes_family_smoke",
+    "shapes_sentences",
     "shapes_smoke",
     "shapes_system",
     "shapes_tiny",
@@ -51,6 +53,7 @@ __all__ = [
 GROWING: dict[str, Callable[..., TrainConfig]] = {
     "shapes-family": shapes_family,
     "shapes-family-smoke": shapes_family_smoke,
+    "shapes-sentences": shapes_sentences,
 }
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes-tiny": shapes_tiny,
