@@ -32,9 +32,9 @@ def shapes(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this part: routing, wordings, boxes, masks, grounding, foreign, keypoints, vqa, "
-            "captions, interactive, generation or edits; may repeat. By default all that the model has "
-            "decoders for but vqa and captions."
+            help="Only this part: routing, wordings, boxes, masks, grounding, foreign, foreign-people, "
+            "keypoints, vqa, captions, interactive, generation or edits; may repeat. By default all that "
+            "the model has decoders for but vqa and captions."
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Questions of one generation.")] = 8,

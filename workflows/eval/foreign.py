@@ -111,7 +111,7 @@ def _items(rng: Generator, height: int, width: int, paper: str) -> list[Item]:
         for _ in range(30):
             color = str(rng.choice(list(CSS)))
             css = CSS[color][0] if rng.random() < 0.7 else str(rng.choice(CSS[color]))
-            if _contrast(css, paper) < 110:
+            if contrast(css, paper) < 110:
                 continue
             radius = float(np.exp(rng.uniform(np.log(0.055), np.log(0.19)))) * side
             room = radius * 1.1 + 6
@@ -144,7 +144,7 @@ def _rotation(rng: Generator, shape: str) -> float:
     return float(rng.uniform(-12, 12) if shape in ("square", "diamond") else rng.uniform(0, 360))
 
 
-def _contrast(a: str, b: str) -> float:
+def contrast(a: str, b: str) -> float:
     """Sum of the differences of the channels."""
     return float(np.abs(np.subtract(ImageColor.getrgb(a)[:3], ImageColor.getrgb(b)[:3])).sum())
 

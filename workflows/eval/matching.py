@@ -77,7 +77,7 @@ def matches(
     return pairs
 
 
-def tally(found: Boxes | Masks, truth: Boxes | Masks, least: float = 0.5) -> Tally:
+def tally(found: Boxes | Masks | Keypoints, truth: Boxes | Masks | Keypoints, least: float = 0.5) -> Tally:
     """Counts of one picture; the overlap of right ones too where both are masks."""
     pairs = matches(found, truth, least)
     overlap = 0.0

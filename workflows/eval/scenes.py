@@ -14,15 +14,16 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from superlink.agents.asking import Question
-from superlink.decoders.artifacts import Boxes, Masks
+from superlink.decoders.artifacts import Boxes, Keypoints, Masks
 from superlink.workflows.data.instructions.phrases import Phrase, described
 from superlink.workflows.data.instructions.tasks import Instruction, instruction
 from superlink.workflows.data.scene_phrases import ScenePhrases
 from superlink.workflows.data.shapes import COLOR_NAMES, SHAPES, Scene, SceneConfig, SceneObject
 from superlink.workflows.eval.answering import question
 from superlink.workflows.eval.foreign import draw_foreign
+from superlink.workflows.eval.foreign_people import draw_people
 
-Kind = TypeVar("Kind", Boxes, Masks)
+Kind = TypeVar("Kind", Boxes, Masks, Keypoints)
 
 ABSENT = 0.25  # share of classes that a question names in vain
 FIRST_SEED = 1 << 64  # training samples draw scenes below
@@ -109,6 +110,14 @@ def foreign(pictures: int, seed: int) -> Iterator[Asked[Boxes]]:
         listed = f"{', '.join(said[:-1])} and {said[-1]}" if said[1:] else said[0]
         truth = _restricted(picture.boxes, [f"{color} {shape}" for color, shape in names])
         yield Asked(question=question(f"Find all {listed}.", picture.pixels), truth=truth)
+
+
+def foreign_people(pictures: int, seed: int) -> Iterator[Asked[Keypoints]]:
+    """Everybody's keypoints in every picture of people by another program."""
+    for index in range(pictures):
+        picture = draw_people((seed << 20) + index)
+        asked = question("Find the keypoints of every person.", picture.pixels)
+        yield Asked(question=asked, truth=picture.keypoints)
 
 
 def _pair(name: str) -> tuple[str, str]:

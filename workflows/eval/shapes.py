@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from superlink.agents.asking import Question
 from superlink.agents.turn import Turn
-from superlink.decoders.artifacts import Boxes, Masks
+from superlink.decoders.artifacts import Boxes, Keypoints, Masks
 from superlink.router.tokens import ROUTING_TEXTS
 from superlink.workflows.data.samples import Dataset
 from superlink.workflows.data.shapes_samples import ShapesMix, ShapesSamples
@@ -22,6 +22,7 @@ from superlink.workflows.eval.answering import Answer, Progress, answered
 from superlink.workflows.eval.foreign import check_programs
 from superlink.workflows.eval.heldout import FIRST_STREAM, HeldoutSamples
 from superlink.workflows.eval.matching import Tally, box_iou, tally
+from superlink.workflows.eval.poses import PCK_SHARE, pck
 from superlink.workflows.eval.precision import average_precision
 from superlink.workflows.eval.report import EvalReport, Metric
 from superlink.workflows.eval.routing import routing
@@ -30,8 +31,9 @@ from superlink.workflows.eval.tasks import TASKS, measured
 from superlink.workflows.eval.wordings import FINDING_TOKENS, SpokenSamples, wordings
 
 FINDING = ("routing", "wordings", "boxes", "masks", "grounding", "foreign")
-PARTS = (*FINDING, *TASKS)
-Kind = TypeVar("Kind", Boxes, Masks)
+FOREIGN = ("foreign", "foreign-people")  # drawn by other programs, which must be there
+PARTS = (*FINDING, *FOREIGN[1:], *TASKS)
+Kind = TypeVar("Kind", Boxes, Masks, Keypoints)
 # What a system that writes every token is asked in the part "routing"; another one, `ShapesMix()`. Left
 # out are tasks whose phrases follow from what is seen (captions with boxes, examples, later rounds about a
 # scene): a wrong phrase there is no wrong routing.
@@ -83,10 +85,10 @@ def evaluate(
         progress: called with the part and the number of questions just answered.
 
     Raises:
-        InputError: part "foreign" without the programs that draw its pictures, or samples that lack
-            what their part is scored by.
+        InputError: one of `FOREIGN` without the programs that draw its pictures, or samples that
+            lack what their part is scored by.
     """
-    if "foreign" in parts:
+    if not {*FOREIGN}.isdisjoint(parts):
         check_programs()
     start = time.monotonic()
     metrics: list[Metric] = []
@@ -183,6 +185,19 @@ def _foreign(answer: Answer, count: int, seed: int, batch: int, progress: Progre
     ]
 
 
+def _foreign_people(
+    answer: Answer, count: int, seed: int, batch: int, progress: Progress | None
+) -> list[Metric]:
+    asked = scenes.foreign_people(count, seed)
+    truths, found, total = _collect(answer, asked, _keypoints_of, batch, progress)
+    right, labelled = pck(truths, found)
+    return [
+        Metric(group="foreign people", name="found at IoU 0.5", value=total.recall, count=total.truths),
+        Metric(group="foreign people", name="precision", value=total.precision, count=total.found),
+        Metric(group="foreign people", name=f"PCK@{PCK_SHARE}", value=right, count=labelled),
+    ]
+
+
 def _collect(
     answer: Answer,
     asked: Iterator[Asked[Kind]],
@@ -217,6 +232,10 @@ def _masks_of(turn: Turn) -> Masks:
     return turn.masks
 
 
+def _keypoints_of(turn: Turn) -> Keypoints:
+    return turn.keypoints
+
+
 # Parts that ask all that a system has tokens for.
 _ROUTED: dict[str, Callable[[Answer, int, int, Collection[str], int, Progress | None], list[Metric]]] = {
     "routing": _routing,
@@ -227,4 +246,5 @@ _MEASURES: dict[str, Callable[[Answer, int, int, int, Progress | None], list[Met
     "masks": _masks,
     "grounding": _grounding,
     "foreign": _foreign,
+    "foreign-people": _foreign_people,
 }

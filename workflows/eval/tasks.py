@@ -28,6 +28,7 @@ NEEDS: dict[str, str] = {
     "masks": "[SEG]",
     "grounding": "[GRD]",
     "foreign": "[DET]",
+    "foreign-people": "[POSE]",
     "keypoints": "[POSE]",
     "interactive": "[SEG]",
     "generation": "[GEN]",

@@ -38,7 +38,7 @@ def person(pose: int, build: float) -> tuple[tuple[Part, ...], Points]:
     """Parts and (17, 2) keypoints of a person about one unit tall, head up.
 
     Args:
-        pose: seeds the joint angles; odd poses are stick figures.
+        pose: seeds the joint angles; every third one is a stick figure.
         build: [0, 1], thin to stout.
     """
     rng = np.random.default_rng(np.random.SeedSequence([pose, 17]))
