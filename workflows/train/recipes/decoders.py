@@ -148,7 +148,8 @@ def tiny_unipose(detector: GroundingDinoConfig) -> UniPoseConfig:
     """
     return UniPoseConfig(
         routes=pose_routes(detector.routes[0].token.num_links),
-        detector=detector,
+        # F1 is best near this on people of other programs, and flat on training scenes.
+        detector=replace(detector, threshold=0.18),
         box_layers=1,
         num_instances=12,
         max_keypoints=len(KEYPOINTS),
