@@ -83,6 +83,7 @@ def test_given_samples_are_asked_instead_of_those_of_the_world() -> None:
 
 def test_parts_without_a_decoder_are_named_with_its_token() -> None:
     assert unanswered(PARTS, ("[DET]", "[GRD]", "[SEG]")) == {
+        "foreign-people": "[POSE]",
         "keypoints": "[POSE]",
         "generation": "[GEN]",
         "edits": "[EDIT]",
