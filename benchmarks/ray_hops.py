@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -32,7 +32,6 @@ from benchmarks.report import surroundings
 from superlink.agents.model_folder import Model, save_model
 from superlink.agents.ray.engine import Deployment, RayEngine
 from superlink.agents.ray.placement import DecoderPlacement, Placement
-from superlink.agents.ray.transport import Parcel, packed_calls, unpacked_calls
 from superlink.agents.status import quantile
 from superlink.agents.worker import answer
 from superlink.decoders.artifacts import Text
@@ -92,18 +91,18 @@ def milliseconds(seconds: list[float]) -> dict[str, float]:
 
 
 class Bare:
-    """A plain actor around a decoder: no queue, no batches, no deadlines, no numbers."""
+    """A plain actor around a decoder, given calls as they are: no queue, no batches, no deadlines."""
 
     def __init__(self, fixed: float) -> None:
         torch.set_num_threads(1)
         route = Route(token=NONE, returns=Text)
         self._decoder = SleeperConfig(name="bare", routes=(route,), fixed=fixed).build(32).eval()
 
-    async def nothing(self, parcel: object) -> None:
+    async def nothing(self, calls: Sequence[Call]) -> None:
         """What Ray alone takes."""
 
-    async def answer(self, parcel: Parcel) -> list[Outcome]:
-        return answer(self._decoder, unpacked_calls(parcel, ()))
+    async def answer(self, calls: Sequence[Call]) -> list[Outcome]:
+        return answer(self._decoder, calls)
 
 
 def hops(engine: Deployment, name: str, kind: RoutingToken, fixed: float, calls: int) -> dict[str, Any]:
@@ -111,10 +110,9 @@ def hops(engine: Deployment, name: str, kind: RoutingToken, fixed: float, calls:
     actor: Any = ray.remote(num_cpus=0)(Bare)
     bare = actor.remote(fixed)
     call = a_call(kind)
-    parcel, _ = packed_calls([call], engine._store)
     ways: dict[str, Callable[[], object]] = {
-        "empty": lambda: ray.get(bare.nothing.remote(parcel)),
-        "bare": lambda: ray.get(bare.answer.remote(parcel)),
+        "empty": lambda: ray.get(bare.nothing.remote([call])),
+        "bare": lambda: ray.get(bare.answer.remote([call])),
         "engine": lambda: engine.submit(name, [call]).result(60),
     }
     # In turns, so that other load falls on all alike.

@@ -75,6 +75,10 @@ class LinkBatch:
         (length, width) = next(iter(shapes))
         most = max(len(links) for links in calls)
         first = calls[0][0].embeddings
+        if all(len(links) == most for links in calls):  # as of a lone call: nothing to pad
+            stacked = torch.stack([link.embeddings for links in calls for link in links])
+            full = torch.ones(len(calls), most, dtype=torch.bool, device=first.device)
+            return cls(embeddings=stacked.view(len(calls), most, length, width), mask=full)
         rows = []
         mask = torch.zeros(len(calls), most, dtype=torch.bool, device=first.device)
         for row, links in enumerate(calls):

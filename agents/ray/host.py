@@ -20,13 +20,15 @@ import torch
 from superlink.agents.decoder_folder import decoder_folder, load_decoder
 from superlink.agents.ray.metrics import ActorMetrics
 from superlink.agents.ray.placement import DecoderPlacement
-from superlink.agents.ray.transport import Parcel, Pixels, unpacked_calls
+from superlink.agents.ray.transport import Pixels, Rest, packed_outcomes, unpacked_calls
 from superlink.agents.status import WorkerStatus
 from superlink.agents.worker import DecoderWorker, answer
 from superlink.decoders.contract import Call, Decoder, DecoderConfig, Outcome
 from superlink.router.links import SuperLink
 
 logger = logging.getLogger(__name__)
+
+COUNTED_LATER = 0.002  # seconds after an answer
 
 
 class Host:
@@ -65,15 +67,20 @@ class Host:
         """Answers once the decoder is loaded; the id of this process."""
         return os.getpid()
 
-    async def answer(self, parcel: Parcel, *pictures: Pixels) -> list[Outcome]:
+    async def answer(self, content: bytes, rest: Rest | None, *pictures: Pixels) -> bytes | list[Outcome]:
         """One outcome a call. Calls of all clients that wait together run together."""
         start = time.monotonic()
+        calls = unpacked_calls(content, rest, pictures)
+        outcomes = await asyncio.wrap_future(self._worker.submit(calls))
+        # The answer goes first.
+        loop = asyncio.get_running_loop()
+        loop.call_later(COUNTED_LATER, self._count, outcomes, time.monotonic() - start)
+        return packed_outcomes(outcomes)
+
+    def _count(self, outcomes: list[Outcome], seconds: float) -> None:
         worker = self._worker
-        outcomes = await asyncio.wrap_future(worker.submit(unpacked_calls(parcel, pictures)))
-        seconds = time.monotonic() - start
         self._metrics.done(seconds, count=len(outcomes), waiting=worker.waiting, batch=worker.last_batch)
         self._metrics.failed(outcomes)
-        return outcomes
 
     async def status(self) -> WorkerStatus:
         return self._worker.status()

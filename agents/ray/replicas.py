@@ -29,7 +29,7 @@ from ray.exceptions import (
 
 from superlink.agents.ray.courier import Courier
 from superlink.agents.ray.placement import DecoderPlacement
-from superlink.agents.ray.transport import PictureStore, owned, packed_calls
+from superlink.agents.ray.transport import PictureStore, packed_calls, unpacked_outcomes
 from superlink.agents.status import WorkerStatus
 from superlink.agents.worker import busy
 from superlink.decoders.contract import Call, Failure, Outcome
@@ -211,8 +211,8 @@ class Replicas:
         if job.future.done():
             return
         try:
-            parcel, pictures = packed_calls(job.calls, self._store)
-            job.ref = replica.actor.answer.remote(parcel, *pictures)
+            content, rest, pictures = packed_calls(job.calls, self._store)
+            job.ref = replica.actor.answer.remote(content, rest, *pictures)
         except _UNSENDABLE as error:  # an option that no other process can be told of
             reason = " ".join(str(error).split())
             self._fail(job, "input", f"the call to {self.name!r} cannot be sent: {reason}")
@@ -223,7 +223,7 @@ class Replicas:
 
     def _arrived(self, replica: _Replica, job: _Job, answer: Future[Any]) -> None:
         error = answer.exception()
-        outcomes = None if error is not None else [owned(one) for one in answer.result()]
+        outcomes = None if error is not None else unpacked_outcomes(answer.result())
         with self._lock:
             if job in replica.sent:
                 replica.sent.remove(job)

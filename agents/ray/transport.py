@@ -3,10 +3,15 @@
 A picture of 12 MB that three decoders look at is put into the object store once; every node
 fetches it at most once, and actors there read the same memory, which nobody can write to.
 Links go by value and own what they hold. Nothing with an autograd graph crosses.
+
+A call crosses as bytes: after some milliseconds of nothing to do a processor runs Python several times
+slower than in a loop, and Ray's own way to take objects apart, which looks at each of them in Python,
+was then the longest part of a hop. Only what may be of any class is left to Ray.
 """
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -14,7 +19,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from superlink.agents.pictures import picture_id
 from superlink.decoders.artifacts import Artifact
@@ -22,9 +29,11 @@ from superlink.decoders.contract import Call, Outcome, Result
 from superlink.router.errors import LinkError
 from superlink.router.links import SuperLink
 from superlink.router.requests import Request
+from superlink.router.tokens import RoutingToken
 
 Pixels = NDArray[np.uint8]
 STORE_BYTES = 512 * 2**20
+SMALL_BYTES = 64 * 2**10  # of arrays; Ray sends what has less than 100 kB without its store
 
 
 class PictureStore:
@@ -62,29 +71,57 @@ class PictureStore:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Parcel:
-    """Calls or requests without their pictures, which travel beside it."""
+    """Requests without their pictures, which travel beside it."""
 
     content: tuple[Any, ...]
     places: tuple[tuple[int, ...], ...]  # of the pictures of each, in reading order, among all that travel
 
 
-def packed_calls(calls: Sequence[Call], store: PictureStore) -> tuple[Parcel, list[Any]]:
-    """Calls without pictures, and references to these.
+# For each call what Ray has to take apart itself: artifacts of any size, options of any class.
+Rest = tuple[tuple[Any, ...], ...]
+
+
+def packed_calls(calls: Sequence[Call], store: PictureStore) -> tuple[bytes, Rest | None, list[Any]]:
+    """Calls without pictures; what of them is not plain, None = all is; references to the pictures.
 
     Raises:
         LinkError: a link has an autograd graph.
     """
     bag = _Bag(store)
-    places = tuple(() if one.image is None else (bag.place(one.image, one.image_id),) for one in calls)
-    content = tuple(replace(one, image=None, links=tuple(map(_own, one.links))) for one in calls)
-    return Parcel(content=content, places=places), bag.refs
+    content = [
+        (
+            call.id,
+            [_packed_link(link) for link in call.links],
+            None if call.image is None else bag.place(call.image, call.image_id),
+            call.image_id,
+            call.seed,
+            call.threshold,
+        )
+        for call in calls
+    ]
+    rest = None
+    if any(call.inputs or call.options for call in calls):
+        rest = tuple((call.inputs, call.options) for call in calls)
+    return pickle.dumps(content, pickle.HIGHEST_PROTOCOL), rest, bag.refs
 
 
-def unpacked_calls(parcel: Parcel, pictures: Sequence[Pixels]) -> list[Call]:
+def unpacked_calls(content: bytes, rest: Rest | None, pictures: Sequence[Pixels]) -> list[Call]:
     """What `packed_calls` packed; its pictures cannot be written to."""
+    packed = pickle.loads(content)
     return [
-        replace(call, image=pictures[places[0]]) if places else call
-        for call, places in zip(parcel.content, parcel.places, strict=True)
+        Call(
+            id=name,
+            links=tuple(_unpacked_link(*link) for link in links),
+            image=None if place is None else pictures[place],
+            image_id=image_id,
+            inputs=inputs,
+            seed=seed,
+            threshold=threshold,
+            options=options,
+        )
+        for (name, links, place, image_id, seed, threshold), (inputs, options) in zip(
+            packed, rest or [((), {})] * len(packed), strict=True
+        )
     ]
 
 
@@ -114,7 +151,31 @@ def unpacked_requests(parcel: Parcel, pictures: Sequence[Pixels]) -> list[Reques
     return requests
 
 
-def owned(outcome: Outcome) -> Outcome:
+def packed_outcomes(outcomes: list[Outcome]) -> bytes | list[Outcome]:
+    """Small outcomes as bytes; large ones as they are, for Ray to put into its store without copies."""
+    if sum(map(_size, outcomes)) > SMALL_BYTES:
+        return outcomes
+    # Up to 4 arrays are copied by both sides; from 5 on read-only ones stay views of the bytes.
+    return pickle.dumps(outcomes, 4)
+
+
+def unpacked_outcomes(answer: bytes | list[Outcome]) -> list[Outcome]:
+    """What `packed_outcomes` packed; every array is this process's own."""
+    if isinstance(answer, bytes):
+        outcomes: list[Outcome] = pickle.loads(answer)
+        return outcomes
+    return [_owned(one) for one in answer]
+
+
+def _size(outcome: Outcome) -> int:
+    """Bytes of its arrays."""
+    if not isinstance(outcome, Result):
+        return 0
+    values = (getattr(outcome.artifact, one.name) for one in fields(outcome.artifact))
+    return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
+
+
+def _owned(outcome: Outcome) -> Outcome:
     """An outcome whose arrays are this process's own.
 
     Arrays that come through the store are views of it: read-only, and as long as one of them lives,
@@ -147,8 +208,8 @@ class _Bag:
         return self._places[name]
 
 
-def _own(link: SuperLink) -> SuperLink:
-    """A link that holds its own embeddings and nothing else.
+def _packed_link(link: SuperLink) -> tuple[RoutingToken, bytes, tuple[int, ...], torch.dtype, str, int]:
+    """A link by value: its own numbers, and nothing of the sequence that they are a view of.
 
     Raises:
         LinkError: it has an autograd graph.
@@ -159,5 +220,20 @@ def _own(link: SuperLink) -> SuperLink:
             f"the link for {link.phrase!r} has an autograd graph, which cannot leave its process; "
             f"send link.detached(), or train with superlink train"
         )
-    alone = embeddings.untyped_storage().nbytes() == embeddings.nbytes
-    return link if alone and embeddings.device.type == "cpu" else link.detached()
+    numbers = embeddings.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+    return link.token, numbers, tuple(embeddings.shape), embeddings.dtype, link.phrase, link.position
+
+
+def _unpacked_link(
+    token: RoutingToken,
+    numbers: bytes,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    phrase: str,
+    position: int,
+) -> SuperLink:
+    # A copy: torch warns of memory that it may not write to.
+    flat: Tensor = (
+        torch.frombuffer(bytearray(numbers), dtype=dtype) if numbers else torch.empty(0, dtype=dtype)
+    )
+    return SuperLink(token=token, embeddings=flat.view(shape), phrase=phrase, position=position)

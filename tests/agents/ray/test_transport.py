@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,14 @@ import torch
 from superlink.agents.pictures import picture_id
 from superlink.agents.ray.transport import (
     PictureStore,
-    owned,
     packed_calls,
+    packed_outcomes,
     packed_requests,
     unpacked_calls,
+    unpacked_outcomes,
     unpacked_requests,
 )
-from superlink.decoders.artifacts import Boxes, equal
+from superlink.decoders.artifacts import Boxes, Masks, equal
 from superlink.decoders.contract import Call, Failure, Result
 from superlink.router.errors import LinkError
 from superlink.router.links import SuperLink
@@ -42,17 +44,18 @@ def test_pictures_travel_once_and_come_back_where_they_were() -> None:
     store = PictureStore(lambda picture: put.append(picture) or len(put) - 1)
     one, two = scene(seed=1), scene(seed=2)
     calls = [call(0, one), call(1), call(2, two), call(3, one.copy())]
-    parcel, refs = packed_calls(calls, store)
+    content, rest, refs = packed_calls(calls, store)
     assert refs == [0, 1]
-    assert all(sent.image is None for sent in parcel.content)
-    back = unpacked_calls(pickle.loads(pickle.dumps(parcel)), [put[ref] for ref in refs])
+    assert len(content) < one.nbytes  # no picture is in it
+    assert rest is None
+    back = unpacked_calls(content, rest, [put[ref] for ref in refs])
     for before, after in zip(calls, back, strict=True):
         assert (before.id, before.seed) == (after.id, after.seed)
         assert torch.equal(before.links[0].embeddings, after.links[0].embeddings)
         assert (before.image is None) == (after.image is None)
         if before.image is not None:
             assert np.array_equal(before.image, after.image)
-    _, again = packed_calls([call(0, two)], store)
+    _, _, again = packed_calls([call(0, two)], store)
     assert (again, store.puts) == ([1], 2)
 
 
@@ -100,21 +103,66 @@ def test_a_link_with_a_graph_is_refused(grown: torch.Tensor) -> None:
 
 def test_a_view_ships_its_own_numbers_alone() -> None:
     whole = torch.randn(2048, 64)
-    parcel, _ = packed_calls([call(0, embeddings=whole[5:9])], PictureStore(lambda picture: None))
-    assert len(pickle.dumps(parcel)) < 5000
-    assert torch.equal(parcel.content[0].links[0].embeddings, whole[5:9])
+    content, rest, _ = packed_calls([call(0, embeddings=whole[5:9])], PictureStore(lambda picture: None))
+    assert len(content) < 5000
+    (back,) = unpacked_calls(content, rest, [])
+    assert torch.equal(back.links[0].embeddings, whole[5:9])
 
 
-def test_what_comes_home_is_ones_own() -> None:
-    xyxy = np.array([[0, 0, 4, 4]], np.float32)
-    xyxy.flags.writeable = False
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_call_crosses_with_all_that_it_says(dtype: torch.dtype) -> None:
     boxes = Boxes(
-        xyxy=xyxy, scores=np.ones(1, np.float32), labels=np.zeros(1, np.int64), names=("a",), size=(8, 8)
+        xyxy=np.array([[0, 0, 4, 4]], np.float32),
+        scores=np.ones(1, np.float32),
+        labels=np.zeros(1, np.int64),
+        names=("a",),
+        size=(8, 8),
     )
-    result = owned(Result(call_id="d.0", artifact=boxes))
+    sent = Call(
+        id="d.7",
+        links=(
+            link(torch.randn(8, 4).T.to(dtype)),
+            link(torch.zeros(4, 8, dtype=dtype)),
+        ),  # one not contiguous
+        image_id="abc",
+        inputs=(boxes,),
+        seed=3,
+        threshold=0.25,
+        options={"steps": 4, "names": ("b", "c")},
+    )
+    for one in (sent, replace(sent, inputs=(), options={})):
+        content, rest, _ = packed_calls([one, call(1)], PictureStore(lambda picture: None))
+        back, _ = unpacked_calls(content, pickle.loads(pickle.dumps(rest)), [])
+        for name in ("id", "image", "image_id", "seed", "threshold", "options"):
+            assert getattr(back, name) == getattr(one, name)
+        assert len(back.inputs) == len(one.inputs)
+        assert all(equal(a, b) for a, b in zip(back.inputs, one.inputs, strict=True))
+        for came, went in zip(back.links, one.links, strict=True):
+            assert (came.token, came.phrase, came.position) == (went.token, went.phrase, went.position)
+            assert came.embeddings.dtype == dtype
+            assert torch.equal(came.embeddings, went.embeddings)
+
+
+@pytest.mark.parametrize("side", [8, 512])  # as bytes, and through the store
+def test_what_comes_home_is_ones_own(side: int) -> None:
+    masks = np.zeros((1, side, side), np.bool_)
+    masks.flags.writeable = False  # as what comes from the store is
+    sent = Masks(
+        masks=masks,
+        xyxy=np.zeros((1, 4), np.float32),
+        scores=np.ones(1, np.float32),
+        labels=np.zeros(1, np.int64),
+        names=("a",),
+        size=(side, side),
+    )
+    failure = Failure(call_id="d.1", error="no", kind="lost")
+    packed = packed_outcomes([Result(call_id="d.0", artifact=sent), failure])
+    assert isinstance(packed, bytes) == (side == 8)
+    result, failed = unpacked_outcomes(packed)
     assert isinstance(result, Result)
-    assert isinstance(result.artifact, Boxes)
-    assert equal(result.artifact, boxes)
-    result.artifact.xyxy[0] += 1
-    failure = Failure(call_id="d.0", error="no", kind="lost")
-    assert owned(failure) is failure
+    assert isinstance(result.artifact, Masks)
+    assert equal(result.artifact, sent)
+    result.artifact.masks[0, 0, 0] = True
+    assert not masks.any()
+    assert isinstance(failed, Failure)
+    assert (failed.call_id, failed.error, failed.kind) == ("d.1", "no", "lost")
