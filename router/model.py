@@ -307,6 +307,20 @@ class Router(nn.Module):
         _check_total("tiles", batch.tiles, sum(sum(row) for row in counts))
         _check_total("regions", batch.regions, sum(len(row) for row in images))
 
+    def labelled(self, batch: RouterBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Row, position and id (N,) of every label, in the order of `only_labelled` logits.
+
+        A position is that of the output, one before the label's own.
+
+        Raises:
+            InputError: rows without labels.
+        """
+        labels = self._next_labels(batch)
+        if labels is None:
+            raise InputError("these rows have no labels; encode them with training=True")
+        row, position = (labels != IGNORED).nonzero(as_tuple=True)
+        return row, position, labels[row, position]
+
     def _next_labels(self, batch: RouterBatch) -> Tensor | None:
         """(B, T - 1) what each position but the last should write next; placeholders never count."""
         if batch.labels is None:

@@ -28,6 +28,8 @@ from superlink.workflows.data.scene_tasks import SCENE_TASKS, SPOKEN_TASKS, Worl
 from superlink.workflows.data.scene_tasks.prompts import prompt_for
 from superlink.workflows.data.shapes import Scene, SceneConfig, SceneObject
 
+_TOLD = SceneConfig(height=96, width=96)  # scenes that are only spoken of: the smaller, the faster made
+
 __all__ = ["ClassSamples", "ShapesMix", "ShapesSamples", "TextSamples", "corpus", "expected_routing"]
 
 
@@ -68,7 +70,7 @@ class TextSamples:
         while turns is None:
             task = self._mix.draw(rng)
             if task in SCENE_TASKS:
-                world = World(seed=rng.getrandbits(62), config=SceneConfig(), is_drawn=False)
+                world = World(seed=rng.getrandbits(62), config=_TOLD, is_drawn=False)
                 sample = SCENE_TASKS[task](rng, self._split, world)
                 if sample is not None:
                     return _without_picture(replace(sample, source=source))

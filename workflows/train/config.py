@@ -89,6 +89,9 @@ class Stage:
     # backbones alone, and no language is learned. "pictures": so for autoencoders of painters, which learn
     # in no other lesson; the latents' scale is right when the stage ends.
     lesson: Lesson = "all"
+    # Share of the rows without pictures that are learned: the hardest ones, see hardest.py. Each worker
+    # chooses among its own rows, so one worker and two learn other rows of the same batch.
+    hardest: float = 1.0
     # Parts that begin this stage with the weights that other parts have then, by their names:
     # {"decoders.instruct_pix2pix.unet": "decoders.stable_diffusion.unet"}; see beginning.py.
     begins_as: Mapping[str, str] = field(default_factory=dict)
@@ -98,6 +101,14 @@ class Stage:
             raise InputError(f"stage {self.name!r} needs at least one step and one source")
         if any(source.weight <= 0 for source in self.mixture):
             raise InputError(f"stage {self.name!r}: every source needs a weight above 0")
+        if not 0 < self.hardest <= 1:
+            raise InputError(
+                f"stage {self.name!r}: hardest must be above 0 and at most 1, got {self.hardest}"
+            )
+        if self.hardest < 1 and self.lesson not in ("all", "words"):
+            raise InputError(
+                f"stage {self.name!r}: lesson {self.lesson!r} learns no sentences to choose from"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

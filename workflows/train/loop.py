@@ -27,6 +27,7 @@ from superlink.workflows.train.beginning import alike, begin_as
 from superlink.workflows.train.collective import Collective, average_gradients
 from superlink.workflows.train.config import Stage, TrainConfig
 from superlink.workflows.train.data import Mixture, StepBatches, batches
+from superlink.workflows.train.hardest import hardest
 from superlink.workflows.train.kept_links import KEPT_LINKS
 from superlink.workflows.train.lora import add_adapters, merge_adapters
 from superlink.workflows.train.metrics import MetricsWriter, StepLog, Stopwatch
@@ -181,6 +182,9 @@ class TrainLoop:
         """
         torch.manual_seed(step_seed(self.config.seed, self.step, self.collective.rank))
         size = stage.micro_batch or self.config.micro_batch or len(samples)
+        if stage.hardest < 1:
+            with self.watch("choose"), self._autocast():
+                samples = hardest(self.module, samples, stage.hardest, at_once=size)
         samples = sorted(samples, key=self.module.row_length)  # padding costs as much as words
         chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
         with self.watch("prepare"):
@@ -188,7 +192,7 @@ class TrainLoop:
             counts, stopped = self._global_counts(prepared, stop())
         losses: dict[str, Tensor] = {}
         for batch in prepared:
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.autocast):
+            with self._autocast():
                 terms = self.module(batch, counts, self.watch)
                 total = self.module.total(terms, self.config.loss_weights)
             with self.watch("backward"):
@@ -208,6 +212,9 @@ class TrainLoop:
                 self.average.update(self.module)
         self._log.add(losses, norm, samples=len(samples) * self.collective.world, active=counts)
         return stopped
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.autocast)
 
     def _global_counts(self, prepared: Sequence[JointBatch], stop: bool) -> tuple[dict[str, float], bool]:
         """What each loss is divided by; whether any worker asked to stop.
@@ -335,8 +342,10 @@ def run_identity(config: TrainConfig) -> dict[str, object]:
     """What must not change between the starts of one run, or resuming would not be exact."""
     average = config.average
     muon = [group.glob for group in config.groups if group.muon]  # AdamW cannot go on from its moments
+    chosen = [[stage.name, stage.hardest] for stage in config.stages if stage.hardest < 1]
     return {
         **({"muon": muon} if muon else {}),
+        **({"hardest": chosen} if chosen else {}),
         "average": None if average is None else [*average.globs, average.decay],
         "seed": config.seed,
         "stages": [

@@ -10,30 +10,36 @@ from superlink.workflows.data.shapes_samples import ShapesMix
 from superlink.workflows.train.config import Stage, TrainConfig
 from superlink.workflows.train.kept_links import KEPT_LINKS
 from superlink.workflows.train.recipes.family import SPEAKING, shapes_family
-from superlink.workflows.train.recipes.sources import GLANCING_ALL, SPEAKING_ALL, glances, words
+from superlink.workflows.train.recipes.sources import GLANCING_ALL, LISTING_ALL, glances, words
 from superlink.workflows.train.systems import SavedSystem
 
-ROWS = 124  # of a step: small batches with few words taught the router other things and cost it these
+DRAWN, GLANCES, QUIZZES = 416, 16, 6  # rows of a step
+LEARNED = 88  # of those drawn: small batches taught the router other things and cost it words
 
 
 def shapes_sentences(start: str | Path = "tiny") -> TrainConfig:
-    """The router of a family alone: many more sentences, with its links held for the decoders.
+    """The router of a family alone: many more sentences, the hardest ones learned, with its links held.
 
     Args:
         start: an embedded model by its name, or a model folder.
     """
     family = shapes_family(start)
-    quizzes = replace(glances(224, 8.0, mix=ShapesMix.only("quiz")), name="quizzes-224")
-    # 8 s of one core: 1.4 hours.
+    quizzes = replace(glances(224, float(QUIZZES), mix=ShapesMix.only("quiz")), name="quizzes-224")
+    # 7 s of two cores: 1.6 hours.
     stage = Stage(
         name="sentences",
-        steps=650,
-        mixture=(glances(224, 20.0, mix=GLANCING_ALL), words(96.0, mix=SPEAKING_ALL), quizzes),
+        steps=820,
+        mixture=(
+            glances(224, float(GLANCES), mix=GLANCING_ALL),
+            words(float(DRAWN), mix=LISTING_ALL),
+            quizzes,
+        ),
         lr=1e-3,
         warmup=40,
         floor=0.02,
-        global_batch=ROWS,
+        global_batch=DRAWN + GLANCES + QUIZZES,
         micro_batch=8,
+        hardest=LEARNED / DRAWN,
         trainable=SPEAKING,
     )
     return replace(
@@ -41,7 +47,7 @@ def shapes_sentences(start: str | Path = "tiny") -> TrainConfig:
         name="shapes-sentences",
         system=SavedSystem(folder=model_folder(start).absolute(), name="tiny", dtype="fp16"),
         stages=(stage,),
-        workers=1,
+        workers=2,
         average=None,
         loss_weights={KEPT_LINKS: 1.0},
         validation=(),

@@ -107,6 +107,21 @@ SPEAKING_ALL = ShapesMix(
     compose=0.1,
     elsewhere=tuple(SCENE_TASKS),
 )
+# What a router gets wrong last: long lists, two forms of one thing, what is to be left out, names of joints.
+LISTING_ALL = replace(
+    SPEAKING_ALL,
+    ground=0.07,
+    segment=0.12,
+    mixed=0.16,
+    nothing=0.07,
+    partial=0.09,
+    chat=0.08,
+    dialogue=0.09,
+    pose=0.1,
+    generate=0.09,
+    edit=0.1,
+    compose=0.11,
+)
 PAINTING = replace(ShapesMix.only("generate"), edit=1.0)
 
 

@@ -1,0 +1,155 @@
+"""Stages that learn only the sentences that the router finds hardest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from superlink.router.encoding import encode
+from superlink.router.errors import InputError, ModelError
+from superlink.router.messages import Message
+from superlink.workflows.data.samples import Sample
+from superlink.workflows.train.collective import Alone
+from superlink.workflows.train.config import TrainConfig
+from superlink.workflows.train.hardest import BY_CHANCE, hardest, nats
+from superlink.workflows.train.loop import TrainLoop
+from superlink.workflows.train.metrics import read_lines
+from superlink.workflows.train.module import JointBatch, JointModule
+from tests.workflows.train.tiny_system import ToySamples, sample_of, toy_config
+
+
+def choosing(share: float = 0.5, **changes: object) -> TrainConfig:
+    config = toy_config(trainable=("router.*",), lesson="words", **changes)
+    return replace(config, stages=(replace(config.stages[0], steps=8, hardest=share),))
+
+
+def start(config: TrainConfig, folder: Path) -> TrainLoop:
+    return TrainLoop(config, folder, collective=Alone(), device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def module() -> JointModule:
+    return toy_config().system.build().eval()
+
+
+def said(index: int, *rounds: str) -> Sample:
+    """A conversation without a picture: what a user says and what is answered, in turn."""
+    messages = [
+        Message(role="assistant" if number % 2 else "user", text=text) for number, text in enumerate(rounds)
+    ]
+    return sample_of(messages, None, (), index)
+
+
+SENTENCES = [
+    said(number, *rounds)
+    for number, rounds in enumerate(
+        [
+            ("hello", "hi there"),
+            ("find red", "<det>red</det>[DET]"),
+            ("find red and green and blue", "<det>red</det>[DET] <det>green</det>[DET] <det>blue</det>[DET]"),
+            ("hello", "hi there", "find blue", "<det>blue</det>[POSE]"),
+            ("find green", "hi there hi there hi there"),
+            ("blue", "no"),
+        ]
+        * 3
+    )
+]
+
+
+def test_nats_are_those_of_every_word_that_a_row_should_write(module: JointModule) -> None:
+    for size in (1, 4, 99):
+        found = nats(module, SENTENCES[:6], at_once=size)
+        for sample, value in zip(SENTENCES[:6], found, strict=True):
+            rows = encode([sample.conversation], module.tokenizer, module.router.config, training=True)
+            assert rows.labels is not None
+            with torch.no_grad():
+                chances = module.router(rows).logits[0].log_softmax(-1)
+            placeholders = set(module.router.config.token_ids.placeholders)
+            expected = -sum(
+                float(chances[place - 1, label])
+                for place, label in enumerate(rows.labels[0].tolist())
+                if label != -100 and label not in placeholders
+            )
+            assert value == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_hardest_sentences_are_learned_and_some_of_the_others(module: JointModule) -> None:
+    surprise = dict(zip(map(id, SENTENCES), nats(module, SENTENCES, at_once=4), strict=True))
+    torch.manual_seed(3)
+    chosen = hardest(module, SENTENCES, 2 / 3, at_once=4)
+    assert len({id(sample) for sample in chosen}) == len(chosen) == 12
+    by_chance = int(12 * BY_CHANCE)
+    assert by_chance == 2
+    left = [surprise[id(one)] for one in SENTENCES if not any(one is other for other in chosen)]
+    assert min(surprise[id(sample)] for sample in chosen[:-by_chance]) >= max(left)
+    drawn = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        drawn |= {id(one) for one in hardest(module, SENTENCES, 2 / 3, at_once=4)[-by_chance:]}
+    assert len(drawn) == 8  # whatever is not among the hardest has its turn
+
+
+def test_pictures_are_all_learned(module: JointModule) -> None:
+    shown = [ToySamples(("detect",))[number] for number in range(4)]
+    chosen = hardest(module, [*SENTENCES, *shown], 1 / 3, at_once=4)
+    assert len(chosen) == len(shown) + 6
+    assert all(any(one is other for other in chosen) for one in shown)
+
+
+def test_a_run_that_chooses_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    config = choosing(checkpoint_every=3)
+    whole = start(config, tmp_path / "whole")
+    assert whole.run()
+    first = start(config, tmp_path / "stopped")
+    assert first.run(lambda: first.step == 4) is False
+    again = start(config, tmp_path / "stopped")
+    assert again.step == 5
+    assert again.run()
+    torch.testing.assert_close(again.module.state_dict(), whole.module.state_dict(), rtol=0, atol=0)
+    plain = start(choosing(1.0), tmp_path / "plain")
+    assert plain.run()
+    assert any(
+        not torch.equal(value, plain.module.state_dict()[name])
+        for name, value in whole.module.state_dict().items()
+    )
+
+
+def test_another_share_is_another_run(tmp_path: Path) -> None:
+    first = start(choosing(checkpoint_every=3), tmp_path)
+    assert first.run(lambda: first.step == 4) is False
+    with pytest.raises(ModelError, match="hardest"):
+        start(choosing(0.25, checkpoint_every=3), tmp_path)
+
+
+def test_half_of_the_rows_are_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: list[int] = []
+    prepare = JointModule.prepare
+
+    def counted(self: JointModule, samples: Sequence[Sample], **options: Any) -> JointBatch:
+        learned.append(len(samples))
+        return prepare(self, samples, **options)
+
+    monkeypatch.setattr(JointModule, "prepare", counted)
+    rows = {}
+    for share in (1.0, 0.5):
+        learned.clear()
+        assert start(choosing(share, validation=()), tmp_path / str(share)).run()
+        rows[share] = sum(learned)
+    assert rows == {1.0: 64, 0.5: 32}
+    assert "choose" in read_lines(tmp_path / "0.5" / "metrics.jsonl")[-1]["seconds_per_step"]
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(InputError, match=r"hardest must be above 0 and at most 1"):
+        choosing(share)
+
+
+def test_a_stage_without_sentences_has_none_to_choose_from() -> None:
+    with pytest.raises(InputError, match="learns no sentences"):
+        replace(toy_config().stages[0], lesson="patches", hardest=0.5)
