@@ -133,6 +133,7 @@ class TrainConfig:
     # "language", a decoder, "<decoder>.cells" or "<decoder>.pictures" (1 if absent); "link_words",
     # "patch_words" and "kept_links" (0 if absent, see the files of these names).
     loss_weights: Mapping[str, float] = field(default_factory=dict)
+    kept_links_share: float = 1.0  # of the passes in which links are compared with what they were
     # What a fresh run begins with, whatever `system` built: a folder with some or all of the weights that a
     # checkpoint holds, by the same names. A resumed run goes on from its own.
     weights: Path | None = None
@@ -152,6 +153,8 @@ class TrainConfig:
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
             raise InputError(f"stages need different names, got {names}")
+        if not 0 < self.kept_links_share <= 1:
+            raise InputError(f"kept_links_share must be above 0 and at most 1, got {self.kept_links_share}")
         if self.workers < 1:
             raise InputError(f"a run needs at least 1 worker, got {self.workers}")
         for stage in self.stages:

@@ -92,7 +92,9 @@ class TrainLoop:
             if self.average is not None:
                 self.average.restart(self.module)
         if holds:
-            self.module.hold_links()  # of what the run began with, also where it is taken up again
+            self.module.hold_links(
+                config.kept_links_share
+            )  # of what the run began with, also where it is taken up again
         if found:
             self.step = checkpoint.load(
                 found[-1][1],

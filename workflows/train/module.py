@@ -107,6 +107,7 @@ class JointModule(nn.Module):
         self.configs = {decoder.config.name: decoder.config for decoder in decoders}
         self.tokens = routing_tokens(list(self.configs.values()))
         self._before: tuple[Router, ...] = ()  # in a tuple: no part of this module
+        self._held_share = 1.0
 
     @property
     def device(self) -> torch.device:
@@ -128,8 +129,14 @@ class JointModule(nn.Module):
         """What losses are normalised by, in a fixed order."""
         return (LANGUAGE, LINK_WORDS, PATCH_WORDS, KEPT_LINKS, *self._own_terms, *self.decoders)
 
-    def hold_links(self) -> None:
-        """From now on `forward` also tells how far links are from what the router makes of them now."""
+    def hold_links(self, share: float = 1.0) -> None:
+        """From now on `forward` also tells how far links are from what the router makes of them now.
+
+        Args:
+            share: of the passes that compare, drawn at random; the others cost no second pass, and those
+                that do count as much more.
+        """
+        self._held_share = share
         self._before = (deepcopy(self.router).eval().requires_grad_(False),)
 
     def gives(self, lesson: Lesson) -> bool:
@@ -340,10 +347,12 @@ class JointModule(nn.Module):
     ) -> dict[str, Tensor]:
         if not self._before or not any(output.links):
             return {}
+        if self._held_share < 1 and float(torch.rand(())) >= self._held_share:
+            return {}
         with torch.no_grad():
             before: RouterOutput = self._before[0](batch.rows, only_labelled=True)
         kept = kept_links_loss(output.links, before.links)
-        return {} if kept is None else {KEPT_LINKS: kept[0] / counts[KEPT_LINKS]}
+        return {} if kept is None else {KEPT_LINKS: kept[0] / (counts[KEPT_LINKS] * self._held_share)}
 
     def _links(
         self, output: RouterOutput, batch: JointBatch, row: int, planned: PlannedCall

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from superlink.router.batch import RowLink
+from superlink.router.errors import InputError
 from superlink.workflows.train.checkpoint import checkpoints
 from superlink.workflows.train.collective import Alone
 from superlink.workflows.train.config import TrainConfig
@@ -64,6 +65,35 @@ def test_a_router_that_learns_words_keeps_its_links_if_it_is_asked_to(tmp_path: 
         learned.append(lines[-1]["losses"]["language"] / lines[0]["losses"]["language"])
     assert moved[1] < 0.2 * moved[0]
     assert learned[1] < 0.3
+
+
+def test_links_that_are_compared_now_and_then_count_as_much_more(tmp_path: Path) -> None:
+    terms: dict[float, list[float | None]] = {}
+    for share in (1.0, 0.25):
+        loop = start(
+            speaking(loss_weights={"kept_links": 1.0}, kept_links_share=share), tmp_path / str(share)
+        )
+        with torch.no_grad():
+            for weight in loop.module.router.parameters():
+                weight.mul_(1.1)
+        data = ToySamples(("both",))
+        batch = loop.module.prepare([data[0], data[1]], lesson="words")
+        torch.manual_seed(0)
+        with torch.no_grad():
+            found = [loop.module(batch, batch.counts).get("kept_links") for _ in range(120)]
+        terms[share] = [None if value is None else float(value) for value in found]
+    (whole,) = set(terms[1.0])
+    assert whole is not None
+    assert whole > 0
+    compared = [value for value in terms[0.25] if value is not None]
+    assert 15 <= len(compared) <= 45
+    assert compared == pytest.approx([4 * whole] * len(compared))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5])
+def test_a_share_of_no_passes_is_refused(share: float) -> None:
+    with pytest.raises(InputError, match="kept_links_share must be above 0"):
+        speaking(kept_links_share=share)
 
 
 def test_the_router_as_it_was_is_no_part_of_the_module(tmp_path: Path) -> None:

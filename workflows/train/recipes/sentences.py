@@ -50,5 +50,6 @@ def shapes_sentences(start: str | Path = "tiny") -> TrainConfig:
         workers=2,
         average=None,
         loss_weights={KEPT_LINKS: 1.0},
+        kept_links_share=0.25,
         validation=(),
     )
