@@ -32,6 +32,7 @@ from benchmarks.report import surroundings
 from superlink.agents.model_folder import Model, save_model
 from superlink.agents.ray.engine import Deployment, RayEngine
 from superlink.agents.ray.placement import DecoderPlacement, Placement
+from superlink.agents.ray.transport import packed_calls
 from superlink.agents.status import quantile
 from superlink.agents.worker import answer
 from superlink.decoders.artifacts import Text
@@ -91,14 +92,14 @@ def milliseconds(seconds: list[float]) -> dict[str, float]:
 
 
 class Bare:
-    """A plain actor around a decoder, given calls as they are: no queue, no batches, no deadlines."""
+    """A plain actor around a decoder, given calls as objects: no queue, no batches, no deadlines."""
 
     def __init__(self, fixed: float) -> None:
         torch.set_num_threads(1)
         route = Route(token=NONE, returns=Text)
         self._decoder = SleeperConfig(name="bare", routes=(route,), fixed=fixed).build(32).eval()
 
-    async def nothing(self, calls: Sequence[Call]) -> None:
+    async def nothing(self, content: bytes) -> None:
         """What Ray alone takes."""
 
     async def answer(self, calls: Sequence[Call]) -> list[Outcome]:
@@ -110,18 +111,22 @@ def hops(engine: Deployment, name: str, kind: RoutingToken, fixed: float, calls:
     actor: Any = ray.remote(num_cpus=0)(Bare)
     bare = actor.remote(fixed)
     call = a_call(kind)
+    content = packed_calls([call], engine._store)[0]
     ways: dict[str, Callable[[], object]] = {
-        "empty": lambda: ray.get(bare.nothing.remote([call])),
+        "empty": lambda: ray.get(bare.nothing.remote(content)),
         "bare": lambda: ray.get(bare.answer.remote([call])),
         "engine": lambda: engine.submit(name, [call]).result(60),
     }
     # In turns, so that other load falls on all alike.
     rounds = [{way: times(run, calls // 5) for way, run in ways.items()} for _ in range(5)]
-    overheads = [quantile(one["engine"], 0.5) - quantile(one["bare"], 0.5) for one in rounds]
+    over = {
+        other: [quantile(one["engine"], 0.5) - quantile(one[other], 0.5) for one in rounds]
+        for other in ("empty", "bare")
+    }
     together = {way: sorted(seconds for one in rounds for seconds in one[way]) for way in ways}
     return {
         **{way: milliseconds(seconds) for way, seconds in together.items()},
-        "overhead_ms": round(statistics.median(overheads) * 1e3, 3),
+        **{f"over_{other}_ms": round(statistics.median(each) * 1e3, 3) for other, each in over.items()},
     }
 
 

@@ -72,15 +72,15 @@ class Host:
         start = time.monotonic()
         calls = unpacked_calls(content, rest, pictures)
         outcomes = await asyncio.wrap_future(self._worker.submit(calls))
-        # The answer goes first.
-        loop = asyncio.get_running_loop()
-        loop.call_later(COUNTED_LATER, self._count, outcomes, time.monotonic() - start)
-        return packed_outcomes(outcomes)
+        packed = packed_outcomes(outcomes)
+        seconds, waiting, batch = time.monotonic() - start, self._worker.waiting, self._worker.last_batch
 
-    def _count(self, outcomes: list[Outcome], seconds: float) -> None:
-        worker = self._worker
-        self._metrics.done(seconds, count=len(outcomes), waiting=worker.waiting, batch=worker.last_batch)
-        self._metrics.failed(outcomes)
+        def count() -> None:
+            self._metrics.done(seconds, count=len(outcomes), waiting=waiting, batch=batch)
+            self._metrics.failed(outcomes)
+
+        asyncio.get_running_loop().call_later(COUNTED_LATER, count)  # the answer goes first
+        return packed
 
     async def status(self) -> WorkerStatus:
         return self._worker.status()

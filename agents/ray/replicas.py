@@ -37,6 +37,17 @@ from superlink.router.errors import LostError
 
 ATTEMPTS = 2
 PING_SECONDS = 0.2  # between two questions whether an actor is up again
+# What an answer raises that was packed by other versions, or that there is no memory for.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    ImportError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    EOFError,
+    MemoryError,
+)
 _UNSENDABLE = (TypeError, ValueError, AttributeError, pickle.PicklingError)
 
 
@@ -223,7 +234,13 @@ class Replicas:
 
     def _arrived(self, replica: _Replica, job: _Job, answer: Future[Any]) -> None:
         error = answer.exception()
-        outcomes = None if error is not None else unpacked_outcomes(answer.result())
+        outcomes: list[Outcome] | None = None
+        unread = ""
+        if error is None:
+            try:
+                outcomes = unpacked_outcomes(answer.result())
+            except _UNREADABLE as why:
+                unread = " ".join(str(why).split()) or type(why).__name__
         with self._lock:
             if job in replica.sent:
                 replica.sent.remove(job)
@@ -235,6 +252,9 @@ class Replicas:
                 pass
             elif outcomes is not None:
                 self._settle(job, outcomes)
+            elif error is None:
+                same = "do all nodes have the same versions?"
+                self._fail(job, "decoder", f"the answer of {self.name!r} cannot be read: {unread}; {same}")
             elif isinstance(error, RayTaskError) and not isinstance(error, TaskCancelledError):
                 reason = " ".join(str(error.cause).split()) or type(error.cause).__name__
                 self._fail(job, "decoder", f"{self.name!r} failed: {reason}")

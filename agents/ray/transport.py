@@ -155,7 +155,7 @@ def packed_outcomes(outcomes: list[Outcome]) -> bytes | list[Outcome]:
     """Small outcomes as bytes; large ones as they are, for Ray to put into its store without copies."""
     if sum(map(_size, outcomes)) > SMALL_BYTES:
         return outcomes
-    # Up to 4 arrays are copied by both sides; from 5 on read-only ones stay views of the bytes.
+    # Protocol 4: from 5 on arrays that nobody may write to come back as such.
     return pickle.dumps(outcomes, 4)
 
 
@@ -220,7 +220,7 @@ def _packed_link(link: SuperLink) -> tuple[RoutingToken, bytes, tuple[int, ...],
             f"the link for {link.phrase!r} has an autograd graph, which cannot leave its process; "
             f"send link.detached(), or train with superlink train"
         )
-    numbers = embeddings.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+    numbers = embeddings.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     return link.token, numbers, tuple(embeddings.shape), embeddings.dtype, link.phrase, link.position
 
 

@@ -4,11 +4,12 @@ Once a router understands nine sentences of ten, most rows of a step teach it no
 come four fifths of the loss. A forward pass without a graph costs a third of learning a row, so a stage may
 draw many sentences and learn only those that the router finds hardest (selective backpropagation, Jiang et
 al. 2019, "Accelerating Deep Learning by Focusing on the Biggest Losers"), and a few of the others, so that
-none is forgotten. Rows with pictures all stay: they are few, and dear to look at.
+none is forgotten. Rows with pictures, to look at or to make, all stay: they teach more than words.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -29,6 +30,8 @@ def nats(module: JointModule, samples: Sequence[Sample], *, at_once: int) -> lis
         at_once: rows of one forward pass; neighbours of about the same length share one.
     """
     config = module.router.config
+    training = module.router.training
+    module.router.eval()  # what adapters drop by chance would be taken for hard
     order = sorted(range(len(samples)), key=lambda index: module.row_length(samples[index]))
     found = [0.0] * len(samples)
     for start in range(0, len(order), at_once):
@@ -41,28 +44,32 @@ def nats(module: JointModule, samples: Sequence[Sample], *, at_once: int) -> lis
         surprise.index_add_(0, row, F.cross_entropy(logits, label, reduction="none"))
         for index, value in zip(own, surprise.tolist(), strict=True):
             found[index] = value
+    module.router.train(training)
     return found
 
 
 def hardest(module: JointModule, samples: Sequence[Sample], share: float, *, at_once: int) -> list[Sample]:
-    """Every sample with a picture, and `share` of the others: most of them those with the most nats.
+    """Every sample with a picture or a target, and `share` of the others, at least one of them.
+
+    A sixth of these, rounded up, are drawn by chance from those that are not among the hardest.
 
     Args:
         share: above 0, at most 1.
         at_once: rows of one forward pass.
     """
-    words = [sample for sample in samples if not _has_picture(sample)]
-    count = round(share * len(words))
-    if count == len(words):
+    words = [sample for sample in samples if not _stays(sample)]
+    count = max(round(share * len(words)), 1)
+    if count >= len(words):
         return list(samples)
     surprise = nats(module, words, at_once=at_once)
     order = sorted(range(len(words)), key=lambda index: -surprise[index])
-    by_chance = int(BY_CHANCE * count)
+    by_chance = math.ceil(BY_CHANCE * count) if count > 1 else 0
     hard, others = order[: count - by_chance], order[count - by_chance :]
     picked = torch.randperm(len(others))[:by_chance].tolist()  # seeded by the step
     chosen = [*hard, *(others[index] for index in picked)]
-    return [*(sample for sample in samples if _has_picture(sample)), *(words[index] for index in chosen)]
+    return [*(sample for sample in samples if _stays(sample)), *(words[index] for index in chosen)]
 
 
-def _has_picture(sample: Sample) -> bool:
-    return sample.image is not None or any(message.images for message in sample.conversation)
+def _stays(sample: Sample) -> bool:
+    """Whether more than words can be learned from it."""
+    return bool(sample.targets) or sample.image is not None or any(m.images for m in sample.conversation)

@@ -344,7 +344,8 @@ def run_identity(config: TrainConfig) -> dict[str, object]:
     """What must not change between the starts of one run, or resuming would not be exact."""
     average = config.average
     muon = [group.glob for group in config.groups if group.muon]  # AdamW cannot go on from its moments
-    chosen = [[stage.name, stage.hardest] for stage in config.stages if stage.hardest < 1]
+    # Each worker chooses among its own rows.
+    chosen = [[s.name, s.hardest, config.workers] for s in config.stages if s.hardest < 1]
     return {
         **({"muon": muon} if muon else {}),
         **({"hardest": chosen} if chosen else {}),

@@ -133,8 +133,8 @@ class JointModule(nn.Module):
         """From now on `forward` also tells how far links are from what the router makes of them now.
 
         Args:
-            share: of the passes that compare, drawn at random; the others cost no second pass, and those
-                that do count as much more.
+            share: of the passes in training that compare, drawn at random; the others cost no second pass,
+                and those that do count as much more.
         """
         self._held_share = share
         self._before = (deepcopy(self.router).eval().requires_grad_(False),)
@@ -347,12 +347,13 @@ class JointModule(nn.Module):
     ) -> dict[str, Tensor]:
         if not self._before or not any(output.links):
             return {}
-        if self._held_share < 1 and float(torch.rand(())) >= self._held_share:
+        share = self._held_share if self.training else 1.0
+        if share < 1 and float(torch.rand(())) >= share:
             return {}
         with torch.no_grad():
             before: RouterOutput = self._before[0](batch.rows, only_labelled=True)
         kept = kept_links_loss(output.links, before.links)
-        return {} if kept is None else {KEPT_LINKS: kept[0] / (counts[KEPT_LINKS] * self._held_share)}
+        return {} if kept is None else {KEPT_LINKS: kept[0] / (counts[KEPT_LINKS] * share)}
 
     def _links(
         self, output: RouterOutput, batch: JointBatch, row: int, planned: PlannedCall

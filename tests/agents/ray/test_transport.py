@@ -109,6 +109,15 @@ def test_a_view_ships_its_own_numbers_alone() -> None:
     assert torch.equal(back.links[0].embeddings, whole[5:9])
 
 
+@pytest.mark.parametrize(
+    "column", [torch.randn(4, 8)[:, 2:3], torch.randn(4).as_strided((4, 1), (1, 8))], ids=["apart", "odd"]
+)
+def test_a_column_crosses_too(column: torch.Tensor) -> None:
+    content, rest, _ = packed_calls([call(0, embeddings=column)], PictureStore(lambda picture: None))
+    (back,) = unpacked_calls(content, rest, [])
+    assert torch.equal(back.links[0].embeddings, column)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_call_crosses_with_all_that_it_says(dtype: torch.dtype) -> None:
     boxes = Boxes(
@@ -143,7 +152,7 @@ def test_a_call_crosses_with_all_that_it_says(dtype: torch.dtype) -> None:
             assert torch.equal(came.embeddings, went.embeddings)
 
 
-@pytest.mark.parametrize("side", [8, 512])  # as bytes, and through the store
+@pytest.mark.parametrize("side", [64, 512])  # as bytes, and through the store
 def test_what_comes_home_is_ones_own(side: int) -> None:
     masks = np.zeros((1, side, side), np.bool_)
     masks.flags.writeable = False  # as what comes from the store is
@@ -157,7 +166,7 @@ def test_what_comes_home_is_ones_own(side: int) -> None:
     )
     failure = Failure(call_id="d.1", error="no", kind="lost")
     packed = packed_outcomes([Result(call_id="d.0", artifact=sent), failure])
-    assert isinstance(packed, bytes) == (side == 8)
+    assert isinstance(packed, bytes) == (side == 64)
     result, failed = unpacked_outcomes(packed)
     assert isinstance(result, Result)
     assert isinstance(result.artifact, Masks)

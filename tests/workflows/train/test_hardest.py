@@ -15,12 +15,14 @@ from superlink.router.errors import InputError, ModelError
 from superlink.router.messages import Message
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.train.collective import Alone
-from superlink.workflows.train.config import TrainConfig
+from superlink.workflows.train.config import Lora, TrainConfig
 from superlink.workflows.train.hardest import BY_CHANCE, hardest, nats
 from superlink.workflows.train.loop import TrainLoop
+from superlink.workflows.train.lora import add_adapters
 from superlink.workflows.train.metrics import read_lines
 from superlink.workflows.train.module import JointBatch, JointModule
 from tests.workflows.train.tiny_system import ToySamples, sample_of, toy_config
+from tests.workflows.train.two_threads import collectives, in_threads
 
 
 def choosing(share: float = 0.5, **changes: object) -> TrainConfig:
@@ -94,11 +96,48 @@ def test_the_hardest_sentences_are_learned_and_some_of_the_others(module: JointM
     assert len(drawn) == 8  # whatever is not among the hardest has its turn
 
 
-def test_pictures_are_all_learned(module: JointModule) -> None:
+def test_rows_with_pictures_to_see_or_to_make_are_all_learned(module: JointModule) -> None:
     shown = [ToySamples(("detect",))[number] for number in range(4)]
-    chosen = hardest(module, [*SENTENCES, *shown], 1 / 3, at_once=4)
-    assert len(chosen) == len(shown) + 6
-    assert all(any(one is other for other in chosen) for one in shown)
+    made = [
+        replace(one, image=None, conversation=(Message(role="user", text="blue"), one.conversation[-1]))
+        for one in shown
+    ]
+    chosen = hardest(module, [*SENTENCES, *shown, *made], 1 / 3, at_once=4)
+    assert len(chosen) == len(shown) + len(made) + 6
+    assert all(any(one is other for other in chosen) for one in [*shown, *made])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_something_is_always_learned(module: JointModule, count: int) -> None:
+    assert len(hardest(module, SENTENCES[:count], 0.01, at_once=4)) == 1
+    assert hardest(module, [], 0.5, at_once=4) == []
+
+
+def test_what_is_dropped_by_chance_does_not_count_as_hard() -> None:
+    loop_config = replace(choosing(), lora=Lora(r=4, dropout=0.5, targets=("q_proj", "v_proj")))
+    module = loop_config.system.build()
+    add_adapters(module, loop_config.lora or Lora())
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            if "lora_B" in name:
+                weight.normal_()
+    module.train()
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        found.append(nats(module, SENTENCES[:6], at_once=4))
+    assert found[0] == found[1]
+    assert module.router.training
+
+
+def test_two_workers_choose_and_stay_alike(tmp_path: Path) -> None:
+    loops = [
+        TrainLoop(replace(choosing(), workers=2), tmp_path, collective=one, device=torch.device("cpu"))
+        for one in collectives()
+    ]
+    assert in_threads([loop.run for loop in loops]) == [True, True]
+    one, other = (loop.module.state_dict() for loop in loops)
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_a_run_that_chooses_goes_on_bit_for_bit(tmp_path: Path) -> None:

@@ -88,6 +88,9 @@ def test_links_that_are_compared_now_and_then_count_as_much_more(tmp_path: Path)
     compared = [value for value in terms[0.25] if value is not None]
     assert 15 <= len(compared) <= 45
     assert compared == pytest.approx([4 * whole] * len(compared))
+    loop.module.eval()  # as where losses are validated: there all are compared
+    with torch.no_grad():
+        assert float(loop.module(batch, batch.counts)["kept_links"]) == pytest.approx(whole, rel=1e-4)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])
