@@ -1,7 +1,8 @@
-"""What the guides to sessions and exports show runs as it stands there, page by page."""
+"""What the guides to sessions and exports show runs as it stands there, and what they list is there."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import pytest
 from PIL import Image
 
 import superlink as sl
+from superlink.agents.session_store import StoredSession
+from superlink.workflows.data.checking import Report
+from superlink.workflows.eval.report import EvalReport, Metric
+from superlink.workflows.graph.folders import Summary
 from tests.agents.tiny_family import build_family, scripted
 from tests.agents.tiny_model import scene
 
@@ -43,3 +48,33 @@ def test_every_block_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pyte
     assert engine.replies == []
     written = {"sessions.md": "page/talk.md", "exports.md": "dataset/coco.json"}
     assert (tmp_path / written[page]).is_file()
+
+
+def fields(page: str, heading: str) -> set[str]:
+    """What stands in code style in the tables and text below a heading."""
+    found = page.split(f"\n## {heading}\n")[1].split("\n## ", maxsplit=1)[0]
+    return set(re.findall(r"`([^`]+)`", found))
+
+
+def test_the_page_on_json_names_every_field_of_a_turn() -> None:
+    page = (DOCS / "json.md").read_text()
+    reply = (
+        "Here: <det>star</det>[GRD], <det>person</det>[DET] with <det>nose</det>[POSE], <det>star</det>[SEG],"
+        " <det>blue star</det>[GEN], <det>make it green</det>[EDIT]."
+    )
+    system, _ = scripted(build_family(), reply)
+    turn = system.ask("All of it.", image=scene(100, 140, seed=0))
+    data = turn.to_json()
+    kinds = {one["type"] for one in data["artifacts"]}
+    assert {"boxes", "masks", "keypoints", "picture"} <= kinds
+    used = set(data).union(kinds, *data["artifacts"])
+    assert used <= fields(page, "`superlink ask`"), sorted(used - fields(page, "`superlink ask`"))
+
+
+@pytest.mark.parametrize(
+    "kind", [Summary, Report, StoredSession, EvalReport, Metric], ids=lambda kind: kind.__name__
+)
+def test_the_page_on_json_names_every_field_of_what_other_commands_print(kind: type) -> None:
+    page = (DOCS / "json.md").read_text()
+    own = {field.name for field in dataclasses.fields(kind)} - {"data", "left_out"}
+    assert own <= fields(page, "Other commands")

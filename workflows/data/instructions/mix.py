@@ -24,7 +24,7 @@ from superlink.workflows.data.scene_tasks import SCENE_TASKS, World
 from superlink.workflows.data.shapes import SceneConfig
 
 _IN_WORDS = ("vqa", "caption", "grounded_caption", "region_caption", "recognition", "follow_up")
-_MAKE_PICTURES = ("generate", "edit", "compose", "follow_up")
+_MAKE_PICTURES = ("generate", "edit", "compose", "several", "follow_up")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,7 @@ class ShapesMix:
     generate: float = 0.0
     edit: float = 0.0
     compose: float = 0.0  # two decoders in one sentence
+    several: float = 0.0  # orders of any kinds in one sentence
     in_context: float = 0.0
     interactive: float = 0.0
     follow_up: float = 0.0  # rounds of different tasks about one scene

@@ -17,6 +17,7 @@ from superlink.workflows.data.scene_tasks.prompts import interactive
 from superlink.workflows.data.scene_tasks.questions import question
 from superlink.workflows.data.scene_tasks.quizzes import quiz
 from superlink.workflows.data.scene_tasks.rounds import follow_up
+from superlink.workflows.data.scene_tasks.several import several
 from superlink.workflows.data.scene_tasks.world import Teller, World
 
 __all__ = ["SCENE_TASKS", "SPOKEN_TASKS", "Teller", "World"]
@@ -33,9 +34,10 @@ SCENE_TASKS: dict[str, Teller] = {
     "generate": generate,
     "edit": edit,
     "compose": compound,
+    "several": several,
     "in_context": in_context,
     "interactive": interactive,
     "follow_up": follow_up,
 }
 # Those whose answer follows from the words alone.
-SPOKEN_TASKS = frozenset(("pose", "generate", "edit", "compose"))
+SPOKEN_TASKS = frozenset(("pose", "generate", "edit", "compose", "several"))

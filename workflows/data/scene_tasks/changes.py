@@ -12,6 +12,7 @@ from superlink.workflows.data.instructions.phrases import described
 from superlink.workflows.data.instructions.words import HALVES, PLACES, article
 from superlink.workflows.data.samples import Sample, Target
 from superlink.workflows.data.scene_phrases import said_color, said_shape
+from superlink.workflows.data.scene_tasks import told
 from superlink.workflows.data.scene_tasks.referents import referent
 from superlink.workflows.data.scene_tasks.world import World, numbers, one_round, worded
 from superlink.workflows.data.shapes.edits import Edit, EditKind, sample_edit
@@ -25,16 +26,17 @@ _TRIES = 8
 _ORDERS: dict[EditKind, tuple[str, ...]] = {
     "recolor": ("make {t} {v}", "paint {t} {v}", "turn {t} {v}", "change the colour of {t} to {v}"),
     "remove": ("remove {t}", "delete {t}", "erase {t}", "take {t} away"),
-    "add": ("add {w} {z}", "put {w} {z}", "draw {w} {z}"),
+    "add": ("add {w} {z}", "put {w} {z}", "insert {w} {z}", "place {w} {z}"),  # "draw" asks for a new picture
     "background": ("make the background {v}", "paint the background {v}", "change the background to {v}"),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """An edit and the words for it."""
+    """The words for an edit, and the edit where there is a scene."""
 
-    edit: Edit
+    kind: EditKind
+    edit: Edit | None = None
     thing: str = ""  # "the leftmost circle"
     value: str = ""  # "blue"
     new: str = ""  # "a blue star"
@@ -49,7 +51,7 @@ class Change:
             "add": f"add {self.new} {self.where}",
             "background": f"make the background {self.value}",
         }
-        return forms[self.edit.kind]
+        return forms[self.kind]
 
     def said(self, group: str) -> str:
         """The words of a slot."""
@@ -57,7 +59,7 @@ class Change:
 
     def order(self, rng: Random) -> str:
         """The whole change in the words of an order."""
-        form = rng.choice(_ORDERS[self.edit.kind])
+        form = rng.choice(_ORDERS[self.kind])
         return form.format(t=self.thing, v=self.value, w=self.new, z=self.where)
 
 
@@ -66,8 +68,10 @@ def edit(rng: Random, split: Split, world: World) -> Sample | None:
     change = changed(rng, world)
     if change is None:
         return None
-    kind = change.edit.kind
+    kind = change.kind
     text = worded(rng, "edit", split, kind, lambda group, form: change.said(group))
+    if change.edit is None:
+        return one_round(text, answer([("[EDIT]", change.name)]), None, task=f"edit/{kind}")
     image = world.pixels(change.edit.before)
     return one_round(
         text,
@@ -81,6 +85,8 @@ def edit(rng: Random, split: Split, world: World) -> Sample | None:
 def changed(rng: Random, world: World) -> Change | None:
     """A change of a scene with few, large objects and clean colours."""
     kind = rng.choices(_KINDS, _ODDS)[0]
+    if not world.is_drawn and rng.random() < told.SHARE:
+        return spoken(rng, kind)
     for _ in range(_TRIES):
         fresh = world.another(rng, objects=(1, MOST_OBJECTS), clean=True, least=LEAST_SIZE)
         found = sample_edit(fresh.scene, numbers(rng), kind, config=fresh.config)
@@ -90,13 +96,26 @@ def changed(rng: Random, world: World) -> Change | None:
     return None
 
 
+def spoken(rng: Random, kind: EditKind) -> Change:
+    """A change in words alone, of anything."""
+    if kind == "background":
+        return Change(kind=kind, value=told.color(rng))
+    if kind == "add":
+        return Change(kind=kind, new=told.addition(rng), where=told.place(rng))
+    return Change(kind=kind, thing=told.referent(rng), value=told.color(rng))
+
+
 def _worded(rng: Random, world: World, found: Edit) -> Change | None:
     value = said_color(rng, found.color) if found.color else ""
     if found.item is None:
-        return Change(edit=found, value=value)
+        return Change(kind=found.kind, edit=found, value=value)
     if found.kind != "add":
         thing = referent(rng, world.source, found.item)
-        return None if thing is None else Change(edit=found, thing=thing.said_the(rng), value=value)
+        return (
+            None
+            if thing is None
+            else Change(kind=found.kind, edit=found, thing=thing.said_the(rng), value=value)
+        )
     item = found.item
     new = described(said_shape(rng, item.shape), color=said_color(rng, item.color)).name
     if item.row and item.column:
@@ -104,4 +123,4 @@ def _worded(rng: Random, world: World, found: Edit) -> Change | None:
     else:
         half = item.row or item.column
         where = rng.choice(HALVES[half]) if half else "in the middle"
-    return Change(edit=found, new=f"{article(new)} {new}", where=where)
+    return Change(kind=found.kind, edit=found, new=f"{article(new)} {new}", where=where)

@@ -45,7 +45,10 @@ def change(rng: Random, split: Split, talk: Talk, *, kind: Literal["recolor", "r
     if thing is None or edit is None or not edit.after.figures:
         return None
     done = Change(
-        edit=edit, thing=f"the {thing.name}", value=said_color(rng, edit.color) if edit.color else ""
+        kind=edit.kind,
+        edit=edit,
+        thing=f"the {thing.name}",
+        value=said_color(rng, edit.color) if edit.color else "",
     )
     # "Change the picture so that it is blue" would mean the picture.
     file = "edit" if said.startswith("the ") and rng.random() < 0.5 else "follow_up"

@@ -15,6 +15,7 @@ from superlink.workflows.data.instructions.phrases import described
 from superlink.workflows.data.instructions.words import PLACES, article
 from superlink.workflows.data.samples import Sample, Target
 from superlink.workflows.data.scene_phrases import said_color, said_shape, said_size
+from superlink.workflows.data.scene_tasks import told
 from superlink.workflows.data.scene_tasks.world import World, numbers, one_round, worded
 from superlink.workflows.data.shapes import COLOR_NAMES, Scene
 from superlink.workflows.data.shapes import SHAPES as DRAWN
@@ -49,12 +50,21 @@ class Painting:
     @property
     def name(self) -> str:
         """The phrase of its link: the words without their article."""
-        first, _, rest = self.words.partition(" ")
-        return rest if first in ("a", "an") else self.words
+        return without_article(self.words)
+
+
+def without_article(words: str) -> str:
+    """ "a red star" as a link's phrase: "red star"."""
+    first, _, rest = words.partition(" ")
+    return rest if first in ("a", "an") else words
 
 
 def generate(rng: Random, split: Split, world: World) -> Sample:
     """A new picture; now and then there is another one on the table, which has no part in it."""
+    if not world.is_drawn:
+        words, name = asked_for(rng, world)
+        text = worded(rng, "generate", split, None, lambda group, form: words)
+        return one_round(text, answer([("[GEN]", name)]), None, task="generate")
     made = painting(rng, world.painted, single=world.single)
     text = worded(rng, "generate", split, None, lambda group, form: made.words)
     image = world.pixels(world.scene) if rng.random() < 0.3 else None
@@ -66,6 +76,15 @@ def generate(rng: Random, split: Split, world: World) -> Sample:
         task="generate",
         answer=made.listing,
     )
+
+
+def asked_for(rng: Random, world: World) -> tuple[str, str]:
+    """A picture in words alone, most often one that no scene could show, and the phrase of its link."""
+    if rng.random() < told.SHARE:
+        words = told.picture(rng)
+        return words, without_article(words)
+    made = painting(rng, world.painted, single=world.single)
+    return made.words, made.name
 
 
 def painting(rng: Random, side: int, *, single: bool = False) -> Painting:

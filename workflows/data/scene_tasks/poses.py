@@ -8,7 +8,8 @@ from random import Random
 
 from superlink.workflows.data.instructions.grammar import Split
 from superlink.workflows.data.instructions.phrases import Phrase, described, joined, listed
-from superlink.workflows.data.instructions.words import COLORS, SHAPES
+from superlink.workflows.data.instructions.vocabulary import singled_out
+from superlink.workflows.data.instructions.words import COLORS, SHAPES, SIZES, SUPERLATIVES
 from superlink.workflows.data.samples import Sample, Target
 from superlink.workflows.data.scene_phrases import said_color, said_size
 from superlink.workflows.data.scene_tasks.world import World, one_round, worded
@@ -16,6 +17,7 @@ from superlink.workflows.data.shapes import SHAPES as DRAWN
 from superlink.workflows.data.shapes.people import KEYPOINT_NAMES
 
 KEYPOINTS = tuple(name.replace("_", " ") for name in KEYPOINT_NAMES)  # as people say them, in COCO's order
+_EVERYONE = ("everyone", "everybody", "every person", "each of the people", "anyone", "all the people")
 _NOUNS = tuple(noun for noun, shape in SHAPES.items() if shape == "person")
 
 
@@ -36,26 +38,30 @@ PARTS: dict[str, tuple[str, ...]] = {
 def pose(rng: Random, split: Split, world: World) -> Sample:
     """The keypoints of people, all seventeen or those that were asked for."""
     for _ in range(4):
-        if world.scene.select(shape="person") or rng.random() < 0.1:
+        if not world.is_drawn or world.scene.select(shape="person") or rng.random() < 0.1:
             break
         world = world.another(rng, shapes=("person", "person", "person", *DRAWN))
-    people = _people(rng, world)
+    people = _people(rng, world) if world.is_drawn else _spoken(rng)
     is_all = rng.random() < 0.5
     said, keypoints = ([], KEYPOINTS) if is_all else keypoints_asked(rng)
 
     def words(group: str, form: str) -> str:
         if group == "p":
-            return listed(rng, people, form)
+            is_everyone = not world.is_drawn and [one.name for one in people] == ["person"]
+            return rng.choice(_EVERYONE) if is_everyone and rng.random() < 0.4 else listed(rng, people, form)
         return joined(rng, [part if form == "bare" else f"the {part}" for part in said])
 
     text = worded(rng, "pose", split, "all" if is_all else "some", words)
+    reply = pose_answer([phrase.name for phrase in people], keypoints)
+    if not world.is_drawn:
+        return one_round(text, reply, None, task="pose")
     scene = world.scene
     found = scene.keypoints({phrase.name: world.source.objects(phrase) for phrase in people})
     order = [KEYPOINTS.index(name) for name in keypoints]
     image = world.pixels(scene)
     return one_round(
         text,
-        pose_answer([phrase.name for phrase in people], keypoints),
+        reply,
         image,
         targets=(
             Target(
@@ -96,6 +102,24 @@ def _people(rng: Random, world: World) -> list[Phrase]:
         absent = described(noun, color=rng.choice(tuple(COLORS)))
         phrases[absent.name] = absent
     return rng.sample(list(phrases.values()), min(rng.choice((1, 1, 2)), len(phrases)))
+
+
+def _spoken(rng: Random) -> list[Phrase]:
+    """People of any description, one of them now and then; nobody looks whether they are there."""
+    found: dict[str, Phrase] = {}
+    for _ in range(rng.choices((1, 2, 3), (82, 14, 4))[0]):
+        kind = rng.random()
+        noun = "person" if rng.random() < 0.5 else rng.choice(_NOUNS)
+        size = rng.choice(tuple(SIZES)) if rng.random() < 0.25 else ""
+        color = rng.choice(tuple(COLORS)) if kind > 0.45 else ""
+        phrase = described(noun, color=color, size=size)
+        if kind > 0.85:
+            phrase = singled_out(rng, phrase, rng.choice(tuple(SUPERLATIVES)))
+        elif kind < 0.08:
+            noun = rng.choice(("woman", "child", "girl", "boy", "player", "dancer", "runner", "skier", "kid"))
+            phrase = Phrase(noun=noun)
+        found.setdefault(phrase.name, phrase)
+    return list(found.values())
 
 
 def keypoints_asked(rng: Random) -> tuple[list[str], tuple[str, ...]]:

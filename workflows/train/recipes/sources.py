@@ -120,7 +120,8 @@ LISTING_ALL = replace(
     pose=0.1,
     generate=0.09,
     edit=0.1,
-    compose=0.11,
+    compose=0.08,
+    several=0.08,
 )
 PAINTING = replace(ShapesMix.only("generate"), edit=1.0)
 
