@@ -170,8 +170,10 @@ class DiffusionConfig(DecoderConfig):
                     f"{self.num_queries} of width {self.width}"
                 )
         predicts = self.scheduler.get("prediction_type", "epsilon")
-        if predicts not in ("epsilon", "v_prediction"):
-            raise ModelError(f"{self.name}: prediction_type is {predicts!r}, not 'epsilon' or 'v_prediction'")
+        if predicts not in ("epsilon", "v_prediction", "sample"):
+            raise ModelError(
+                f"{self.name}: prediction_type is {predicts!r}, not 'epsilon', 'v_prediction' or 'sample'"
+            )
         if not 0.0 <= self.drop_rate <= 1 / (2 + self.sources):
             raise ModelError(
                 f"{self.name}: drop_rate is {self.drop_rate}, it must be in 0..1/{2 + self.sources}: "
@@ -255,6 +257,17 @@ class InstructPix2PixConfig(DiffusionConfig):
     train_unet: bool = True
     # No caption, neither, no picture: each for this share of what is learned from.
     drop_rate: float = 0.05
+    # The U-Net tells what changes: the picture's latents are those of the source and its prediction, which is
+    # one of samples then. So a fresh one copies its source, and learns nothing but edits.
+    from_source: bool = False
+    # Where the edit changes nothing the answer has the source's own pixels, not the autoencoder's.
+    keep_pixels: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        predicts = self.scheduler.get("prediction_type", "epsilon")
+        if self.from_source and predicts != "sample":
+            raise ModelError(f"{self.name}: from_source takes prediction_type 'sample', got {predicts!r}")
 
     def build(self, link_dim: int) -> DiffusionDecoder:
         from superlink.decoders.diffusion.instruct_pix2pix import InstructPix2PixDecoder

@@ -79,6 +79,11 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
     def plan(self, call: Call, source: Pixels | None) -> Plan:
         """How the call's picture is made: its own options, else the configuration's."""
 
+    @property
+    def unchanged(self) -> float:
+        """How much of a source's latents is added to what the U-Net predicts."""
+        return 0.0
+
     @abstractmethod
     def square(self, pixels: Pixels, side: int) -> Pixels:
         """A picture to learn from, as a square."""
@@ -195,6 +200,7 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
                 shape=(self.config.latent_channels, plan.size[0] // cell, plan.size[1] // cell),
                 seeds=[inputs.calls[row].seed for row in rows],
                 sources=sources,
+                unchanged=self.unchanged,
             )
             # One at a time: the decoder's maps are large beside everything else.
             for row, one in zip(rows, latents.split(1), strict=True):
@@ -229,9 +235,13 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
             given = torch.cat([given, sources.repeat(copies, 1, 1, 1)], dim=1)
         conditioning = conditioning.repeat(copies, 1, 1)
         predicted = self.unet(given, times, encoder_hidden_states=conditioning, return_dict=False)[0]
+        if sources is not None and self.unchanged:
+            predicted = predicted + sources.repeat(copies, 1, 1, 1) * self.unchanged
         goal = added
         if self.noise_levels.config.prediction_type == "v_prediction":
             goal = self.noise_levels.get_velocity(latents, added, times)
+        elif self.noise_levels.config.prediction_type == "sample":
+            goal = latents
         return Denoised(predicted=predicted, goal=goal, times=times)
 
     def count(self, inputs: DiffusionInputs) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from superlink.decoders.artifacts import Picture
+from superlink.decoders.artifacts import Artifact, Picture
 from superlink.decoders.contract import Call
 from superlink.decoders.diffusion.config import InstructPix2PixConfig
-from superlink.decoders.diffusion.decoder import DiffusionDecoder
+from superlink.decoders.diffusion.decoder import DiffusionDecoder, DiffusionOutputs
 from superlink.decoders.diffusion.inputs import (
+    DiffusionInputs,
     Pixels,
     check_options,
     cropped_square,
@@ -18,6 +19,7 @@ from superlink.decoders.diffusion.inputs import (
     side_option,
     steps_option,
 )
+from superlink.decoders.diffusion.keeping import with_pixels_of
 from superlink.decoders.diffusion.noise import Noise
 from superlink.decoders.diffusion.sampling import Plan
 from superlink.router.errors import InputError
@@ -29,6 +31,9 @@ class InstructPix2PixDecoder(DiffusionDecoder):
     def __init__(self, config: InstructPix2PixConfig, link_dim: int) -> None:
         super().__init__(config, link_dim)
         self.config: InstructPix2PixConfig = config
+        if config.from_source:
+            nn.init.zeros_(self.unet.conv_out.weight)
+            nn.init.zeros_(self.unet.conv_out.bias)
 
     def source(self, call: Call) -> Pixels:
         """The last picture among the call's inputs, else its own.
@@ -55,8 +60,26 @@ class InstructPix2PixDecoder(DiffusionDecoder):
             image_guidance=guidance_option(call, "image_guidance", config.image_guidance),
         )
 
+    @property
+    def unchanged(self) -> float:
+        # Latents are scaled where noise is added, and sources are not (Brooks et al. 2023).
+        return float(self.vae.config.scaling_factor) if self.config.from_source else 0.0
+
     def square(self, pixels: Pixels, side: int) -> Pixels:
         return cropped_square(pixels, side)
+
+    def postprocess(self, outputs: DiffusionOutputs, inputs: DiffusionInputs) -> list[Artifact]:
+        """Edited pictures, each of the size of its source."""
+        results = super().postprocess(outputs, inputs)
+        if not self.config.keep_pixels:
+            return results
+        kept: list[Artifact] = []
+        for row, (call, result) in enumerate(zip(inputs.calls, results, strict=True)):
+            seen = self.encode_source(inputs.sources[row])
+            again = self.vae.decode(seen, return_dict=False)[0]
+            pixels = with_pixels_of(self.source(call), again, outputs.pictures[row])
+            kept.append(Picture(pixels=pixels, origin=result.origin))
+        return kept
 
     def drop(
         self, conditioning: Tensor, sources: Tensor | None, noise: Noise

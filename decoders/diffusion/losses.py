@@ -18,7 +18,9 @@ class Denoised:
     """One step of training."""
 
     predicted: Tensor  # (L B, C, h, w) for L noise levels
-    goal: Tensor  # (L B, C, h, w) the noise, or the velocity where the scheduler says so
+    goal: (
+        Tensor  # (L B, C, h, w) the noise; the velocity or the picture's latents where the scheduler says so
+    )
     times: Tensor  # (L B,) time steps
 
 
@@ -30,11 +32,12 @@ def mean_square(found: Tensor, expected: Tensor) -> Tensor:
 def time_weights(levels: DDPMScheduler, times: Tensor, gamma: float | None) -> Tensor:
     """(B,) weights of the time steps by their signal-to-noise ratio; ones without `gamma`.
 
-    Source: Hang et al. 2023 (min-SNR), section 3.4 and, for velocities, its appendix.
+    Source: Hang et al. 2023 (min-SNR), section 3.4 and, for velocities, its appendix. Predictions of the
+    picture itself are weighted by the clamped ratio.
     """
     if gamma is None:
         return torch.ones_like(times, dtype=torch.float32)
     signal: Tensor = levels.alphas_cumprod.to(times.device)[times]
     ratio = signal / (1 - signal)
-    shift = 1.0 if levels.config.prediction_type == "v_prediction" else 0.0
-    return ratio.clamp(max=gamma) / (ratio + shift)
+    over = {"epsilon": ratio, "v_prediction": ratio + 1.0, "sample": torch.ones_like(ratio)}
+    return ratio.clamp(max=gamma) / over[levels.config.prediction_type]

@@ -47,6 +47,7 @@ def sample_latents(
     shape: tuple[int, int, int],
     seeds: Sequence[int],
     sources: Tensor | None = None,
+    unchanged: float = 0.0,
 ) -> Tensor:
     """(B, C, h, w) latents.
 
@@ -57,6 +58,7 @@ def sample_latents(
         shape: (C, h, w).
         seeds: one for each row.
         sources: (B, C, h, w) latents of the pictures to edit.
+        unchanged: how much of them is added to every prediction.
     """
     device, dtype = conditioning.device, conditioning.dtype
     # Drawn on the CPU, so that a seed means the same picture on every device.
@@ -75,6 +77,8 @@ def sample_latents(
         if beside is not None:
             given = torch.cat([given, beside], dim=1)
         predicted = unet(given, time, encoder_hidden_states=states, return_dict=False)[0]
+        if beside is not None and unchanged:
+            predicted = predicted + beside * unchanged
         latents = scheduler.step(_guide(plan, predicted), time, latents, **extra, return_dict=False)[0]
     return latents
 

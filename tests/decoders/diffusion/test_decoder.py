@@ -41,6 +41,9 @@ def right_answer(call: Call, route: Route) -> Artifact:
     return Picture(pixels=255 - call.image)
 
 
+SAMPLES = {**DDIM, "prediction_type": "sample"}
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -48,8 +51,9 @@ def right_answer(call: Call, route: Route) -> Artifact:
         small(scheduler={**DDIM, "prediction_type": "v_prediction"}, snr_gamma=5.0, train_unet=True),
         small_editor(),
         small_editor(train_unet=False, guidance=1.0),
+        small_editor(scheduler=SAMPLES, from_source=True, keep_pixels=True, guidance=1.0),
     ],
-    ids=["paint", "paint velocity", "edit", "edit unguided"],
+    ids=["paint", "paint velocity", "edit", "edit unguided", "edit from its source"],
 )
 def test_the_contract_is_kept(config: DiffusionConfig) -> None:
     check_decoder(config, target=right_answer)
@@ -267,7 +271,7 @@ def test_labels_that_do_not_fit_are_refused_by_name(config: DiffusionConfig) -> 
         ({"unet": {**small().unet, "in_channels": 8}}, "8 channels in"),
         ({"mapper_heads": 3}, "multiple of mapper_heads 3"),
         ({"drop_rate": 0.6}, "drop_rate is 0.6, it must be in 0..1/2"),
-        ({"scheduler": {**DDIM, "prediction_type": "sample"}}, "prediction_type is 'sample'"),
+        ({"scheduler": {**DDIM, "prediction_type": "flow"}}, "prediction_type is 'flow'"),
         ({"side": SIDE + 1}, "side is 17, it must be a multiple of 2"),
         ({"side": 8 * SIDE}, "at most max_side 64"),
         ({"text_encoder": text_options(), "empty_caption": (1, 2)}, "empty caption has 2 tokens"),
@@ -276,6 +280,11 @@ def test_labels_that_do_not_fit_are_refused_by_name(config: DiffusionConfig) -> 
 def test_configurations_that_do_not_fit_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ModelError, match=said):
         small(**changes)
+
+
+def test_an_editor_from_its_source_needs_a_schedule_that_predicts_pictures() -> None:
+    with pytest.raises(ModelError, match="from_source takes prediction_type 'sample', got 'epsilon'"):
+        small_editor(from_source=True)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,14 @@ def test_the_loss_of_a_batch_is_the_mean_of_the_losses_of_its_calls(config: Diff
 
 @pytest.mark.parametrize(
     ("prediction", "gamma", "levels"),
-    [("epsilon", None, 1), ("epsilon", 2.0, 1), ("v_prediction", 2.0, 1), ("v_prediction", 2.0, 3)],
+    [
+        ("epsilon", None, 1),
+        ("epsilon", 2.0, 1),
+        ("v_prediction", 2.0, 1),
+        ("v_prediction", 2.0, 3),
+        ("sample", None, 2),
+        ("sample", 2.0, 1),
+    ],
 )
 def test_the_noise_term_is_the_weighted_error_of_what_the_network_says(
     prediction: str, gamma: float | None, levels: int
@@ -102,12 +109,14 @@ def test_the_noise_term_is_the_weighted_error_of_what_the_network_says(
         posterior = decoder.vae.encode(inputs.lesson.pictures, return_dict=False)[0]
     latents = ((posterior.mean + posterior.std * first) * 0.18215).repeat(levels, 1, 1, 1)
     torch.testing.assert_close(seen[0].double(), signal * latents + spread * added, atol=1e-5, rtol=1e-5)
-    goal = added.double() if prediction == "epsilon" else signal * added - spread * latents
+    goals = {"epsilon": added, "v_prediction": signal * added - spread * latents, "sample": latents}
+    goal = goals[prediction].double()
     torch.testing.assert_close(outputs.denoised.goal.double(), goal, atol=1e-5, rtol=1e-5)
     ratio = alphas / (1 - alphas)
     weight = torch.ones_like(ratio)
     if gamma is not None:
-        weight = ratio.clamp(max=gamma) / (ratio if prediction == "epsilon" else ratio + 1)
+        over = {"epsilon": ratio, "v_prediction": ratio + 1, "sample": torch.ones_like(ratio)}
+        weight = ratio.clamp(max=gamma) / over[prediction]
     error = ((outputs.denoised.predicted.double() - goal) ** 2).mean((1, 2, 3))
     found = decoder.loss(outputs, inputs, count=3.0)["loss_noise"]
     torch.testing.assert_close(found.double(), (weight * error).mean(), atol=1e-5, rtol=1e-5)

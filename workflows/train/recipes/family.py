@@ -53,7 +53,14 @@ AS_BACKBONE = {
     f"router.vision_tower.bit.{part}": f"decoders.grounding_dino.model.pyramid.backbone.bit.{part}"
     for part in ("embedder", *(f"encoder.stages.{stage}" for stage in range(_STAGES)))
 }
-AS_PAINTER = {f"{EDITOR}.{part}": f"{PAINTER}.{part}" for part in ("unet", "mapper", "no_words")}
+# All but the last layer, which has nothing to say at first: an editor from its source begins by copying it.
+AS_PAINTER = {
+    f"{EDITOR}.{part}": f"{PAINTER}.{part}"
+    for part in (
+        *(f"unet.{layers}" for layers in ("conv_in", "time_embedding", "down_blocks", "mid_block")),
+        *("unet.up_blocks", "unet.conv_norm_out", "mapper", "no_words"),
+    )
+}
 # What learns to answer: the tower keeps what the names of things have taught it, and costs no backward pass.
 SPEAKING = (
     "router.llm.*",
