@@ -98,6 +98,9 @@ class LossWeights:
 
     noise: float = 1.0  # what the U-Net predicts against what was added
     caption: float = 0.1  # conditioning against the text encoder's; 0, or no text encoder: no such term
+    # The same error again, averaged over the cells where an edit differs from its source: of all cells they
+    # are few, and what changes there is what is asked for. 0: no such term.
+    change: float = 0.0
     kl: float = 1e-4  # of latents, beside the pictures' squared error, while the autoencoder learns
 
 
@@ -266,6 +269,8 @@ class InstructPix2PixConfig(DiffusionConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         predicts = self.scheduler.get("prediction_type", "epsilon")
+        if self.weights.change < 0:
+            raise ModelError(f"{self.name}: weights.change is at least 0, got {self.weights.change}")
         if self.from_source and predicts != "sample":
             raise ModelError(f"{self.name}: from_source takes prediction_type 'sample', got {predicts!r}")
 

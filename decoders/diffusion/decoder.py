@@ -36,11 +36,13 @@ from superlink.decoders.diffusion.layers import (
     build_vae,
     training_scheduler,
 )
-from superlink.decoders.diffusion.losses import Denoised, mean_square, time_weights
+from superlink.decoders.diffusion.losses import Denoised, mean_square, mean_square_where, time_weights
 from superlink.decoders.diffusion.noise import Noise, SeededNoise
 from superlink.decoders.diffusion.sampling import Plan, sample_latents
 from superlink.router.errors import DataError, DecoderError, InputError, ModelError
 from superlink.router.links import LinkBatch
+
+_CHANGED = 0.1  # of a scaled latent: less is the picture's own noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -230,6 +232,10 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
             latents = latents.repeat(copies, 1, 1, 1)
             given = self.noise_levels.add_noise(latents, added, times)
             sources = None if lesson.sources is None else self.encode_source(lesson.sources)
+            changed = None
+            if sources is not None:
+                apart = (mean - sources.float()).abs().amax(dim=1, keepdim=True)
+                changed = (apart * self.vae.config.scaling_factor > _CHANGED).repeat(copies, 1, 1, 1)
         conditioning, sources = self.drop(conditioning, sources, noise)
         if sources is not None:
             given = torch.cat([given, sources.repeat(copies, 1, 1, 1)], dim=1)
@@ -242,7 +248,7 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
             goal = self.noise_levels.get_velocity(latents, added, times)
         elif self.noise_levels.config.prediction_type == "sample":
             goal = latents
-        return Denoised(predicted=predicted, goal=goal, times=times)
+        return Denoised(predicted=predicted, goal=goal, times=times, changed=changed)
 
     def count(self, inputs: DiffusionInputs) -> float:
         return 0.0 if inputs.lesson is None else float(len(inputs.lesson.pictures))
@@ -256,6 +262,9 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
             weights = time_weights(self.noise_levels, denoised.times, self.config.snr_gamma)
             wrong = mean_square(denoised.predicted, denoised.goal) * weights
             terms = {"loss_noise": wrong.sum() / (count * self.config.levels)}
+            if self.config.weights.change and denoised.changed is not None:
+                there = mean_square_where(denoised.changed, denoised.predicted, denoised.goal) * weights
+                terms["loss_change"] = there.sum() / (count * self.config.levels)
             if self.config.learns_captions:
                 assert inputs.captions is not None
                 apart = mean_square(outputs.conditioning, self.encode_captions(inputs.captions))
@@ -285,6 +294,8 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
     @property
     def weights(self) -> Mapping[str, float]:
         weights = {"loss_noise": self.config.weights.noise}
+        if self.config.weights.change and self.config.sources:
+            weights["loss_change"] = self.config.weights.change
         if self.config.learns_captions:
             weights["loss_caption"] = self.config.weights.caption
         return weights

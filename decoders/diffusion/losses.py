@@ -22,11 +22,18 @@ class Denoised:
         Tensor  # (L B, C, h, w) the noise; the velocity or the picture's latents where the scheduler says so
     )
     times: Tensor  # (L B,) time steps
+    changed: Tensor | None = None  # (L B, 1, h, w) bool: cells where an edit differs from its source
 
 
 def mean_square(found: Tensor, expected: Tensor) -> Tensor:
     """(B,) mean squared differences, in float32."""
     return F.mse_loss(found.float(), expected.float(), reduction="none").flatten(1).mean(1)
+
+
+def mean_square_where(places: Tensor, found: Tensor, expected: Tensor) -> Tensor:
+    """(B,) mean squared differences over some cells (B, 1, h, w), in float32; zero where there are none."""
+    apart = F.mse_loss(found.float(), expected.float(), reduction="none").mean(dim=1, keepdim=True)
+    return (apart * places).flatten(1).sum(1) / places.flatten(1).sum(1).clamp(min=1)
 
 
 def time_weights(levels: DDPMScheduler, times: Tensor, gamma: float | None) -> Tensor:

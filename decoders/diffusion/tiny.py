@@ -11,6 +11,7 @@ from typing import Any
 
 from superlink.decoders.diffusion.config import (
     InstructPix2PixConfig,
+    LossWeights,
     StableDiffusionConfig,
     edit_routes,
     generation_routes,
@@ -48,6 +49,7 @@ def tiny_instruct_pix2pix(*, num_links: int = 64) -> InstructPix2PixConfig:
         # An order leaves little open, so few steps without guidance are enough.
         guidance=1.0,
         image_guidance=1.0,
+        weights=LossWeights(change=1.0),
         **{**_shared(), "steps": 6, "drop_rate": 0.0, "levels": 2},
     )
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from superlink.decoders.artifacts import Picture
+from superlink.decoders.diffusion.config import LossWeights
 from superlink.decoders.diffusion.decoder import DiffusionDecoder
 from superlink.decoders.diffusion.inputs import to_tensor
 from superlink.decoders.diffusion.keeping import changed, with_pixels_of
+from superlink.router.errors import ModelError
 from superlink.router.links import LinkBatch
 from tests.decoders.diffusion.painters import DDIM, LINK_DIM, SIDE, answers, call_of, picture, small_editor
 
 SAMPLES = {**DDIM, "prediction_type": "sample"}
 
 
-def fresh(**changes: bool) -> DiffusionDecoder:
+def fresh(**changes: Any) -> DiffusionDecoder:
     """One from its source, that has learned nothing."""
     torch.manual_seed(0)
     config = small_editor(scheduler=SAMPLES, from_source=True, guidance=1.0, **changes)
@@ -78,3 +82,43 @@ def test_the_source_is_part_of_what_an_editor_learns_to_predict() -> None:
     with torch.no_grad():
         mean = decoder.vae.encode(to_tensor(call.image)).latent_dist.mode() * 0.18215
     torch.testing.assert_close(outputs.denoised.predicted, mean)
+
+
+def test_the_change_term_is_the_error_where_answer_and_source_differ() -> None:
+    decoder = fresh(weights=LossWeights(change=0.5)).train()
+    call = call_of(decoder.config)
+    assert call.image is not None
+    answer = call.image.copy()
+    answer[4:12, 6:12] = (255, 0, 0)
+    inputs = decoder.prepare([call, call], [Picture(pixels=answer), Picture(pixels=call.image)])
+    outputs = decoder(LinkBatch.of([call.links] * 2), inputs)
+    denoised = outputs.denoised
+    assert denoised is not None
+    assert denoised.changed is not None
+    with torch.no_grad():
+        source, wanted = (
+            decoder.vae.encode(to_tensor(one)).latent_dist.mode() * 0.18215 for one in (call.image, answer)
+        )
+    places = ((wanted - source).abs().amax(1) > 0.1)[0]
+    assert 0 < int(places.sum()) < places.numel()
+    torch.testing.assert_close(denoised.changed[0, 0], places)
+    assert not denoised.changed[1].any()
+    terms = decoder.loss(outputs, inputs, count=2.0)
+    # A fresh editor predicts the source; the goal has its own draw of noise, so it is taken as it is.
+    apart = ((source - denoised.goal[0]) ** 2)[0].mean(0)
+    torch.testing.assert_close(terms["loss_change"], apart[places].mean() / 2)
+    assert decoder.weights == {"loss_noise": 1.0, "loss_change": 0.5}
+
+
+def test_without_its_weight_there_is_no_change_term() -> None:
+    decoder = fresh().train()
+    call = call_of(decoder.config)
+    assert call.image is not None
+    inputs = decoder.prepare([call], [Picture(pixels=255 - call.image)])
+    terms = decoder.loss(decoder(LinkBatch.of([call.links]), inputs), inputs, count=1.0)
+    assert set(terms) == set(decoder.weights) == {"loss_noise"}
+
+
+def test_a_negative_weight_of_the_change_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"weights.change is at least 0, got -1"):
+        small_editor(weights=LossWeights(change=-1))
