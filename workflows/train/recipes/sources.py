@@ -86,6 +86,7 @@ GLANCING_ALL = ShapesMix(
     generate=0.03,
     edit=0.05,
     compose=0.03,
+    several=0.02,
     in_context=0.03,
     interactive=0.03,
     follow_up=0.12,
@@ -104,7 +105,8 @@ SPEAKING_ALL = ShapesMix(
     pose=0.09,
     generate=0.11,
     edit=0.12,
-    compose=0.1,
+    compose=0.08,
+    several=0.07,
     elsewhere=tuple(SCENE_TASKS),
 )
 # What a router gets wrong last: long lists, two forms of one thing, what is to be left out, names of joints.
