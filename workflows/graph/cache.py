@@ -26,7 +26,7 @@ from superlink.workflows.graph.stored import NotStorable, from_bytes, to_bytes
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 SMALL = 16_384  # bytes; larger values are files of their own, which SQLite would copy around
 
 
@@ -192,4 +192,4 @@ class DiskCache:
             raise InputError(f"the cache {str(self._folder)!r} cannot be read: {error}") from error
 
     def _place(self, key: str) -> Path:
-        return self._folder / "values" / f"{key}.npz"
+        return self._folder / "values" / f"{key}.zip"

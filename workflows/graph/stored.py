@@ -1,4 +1,8 @@
-"""Values of steps as bytes and back, exactly, without pickle: a .npz of arrays and one JSON text."""
+"""Values of steps as bytes and back, exactly, without pickle: an archive of arrays' bytes and one JSON text.
+
+Not a .npz: numpy reads the header of each array with Python's own parser, which fails now and then where
+several threads parse at once (Python 3.11: "AST constructor recursion depth mismatch").
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import json
 import zipfile
 import zlib
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -45,9 +49,11 @@ def to_bytes(value: Any) -> bytes:
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     text = json.dumps(_plain(value, arrays))
-    arrays[_HEAD] = np.frombuffer(text.encode(), np.uint8)
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **arrays)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(_HEAD, text)
+        for name, array in arrays.items():
+            archive.writestr(name, array.tobytes("A"))
     return file.getvalue()
 
 
@@ -58,8 +64,8 @@ def from_bytes(data: bytes) -> Any:
         InputError: the bytes are damaged.
     """
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return _value(json.loads(arrays[_HEAD].tobytes()), arrays)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return _value(json.loads(archive.read(_HEAD)), archive)
     except _DAMAGED as error:
         raise InputError(f"a stored value is damaged: {error}") from error
 
@@ -72,17 +78,18 @@ def _plain(value: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
     kind = type(value)
     if value is None or kind in (bool, int, float, str):
         return value
-    if kind is np.ndarray and not value.dtype.hasobject:
+    if kind is np.ndarray and _has_bytes(value.dtype):
         name = str(len(arrays))
         if value.dtype == np.bool_:  # masks: a bit a pixel
             arrays[name] = np.packbits(value)
             return {"bits": name, "shape": list(value.shape)}
         arrays[name] = value
-        return {"array": name}
-    if isinstance(value, np.generic) and not value.dtype.hasobject:
+        order = "F" if value.flags.fnc else "C"  # sums over another layout differ in last digits
+        return {"array": name, "dtype": value.dtype.str, "shape": list(value.shape), "order": order}
+    if isinstance(value, np.generic) and _has_bytes(value.dtype):
         name = str(len(arrays))
         arrays[name] = np.asarray(value)
-        return {"scalar": name}
+        return {"scalar": name, "dtype": value.dtype.str}
     if kind is list:
         return [_plain(one, arrays) for one in value]
     if kind is tuple:
@@ -95,22 +102,32 @@ def _plain(value: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
     raise NotStorable(f"{kind.__name__} has no stored form")
 
 
-def _value(data: Any, arrays: Any) -> Any:
+def _has_bytes(dtype: np.dtype[Any]) -> bool:
+    """Whether its elements are their bytes, and its name says all of it: no objects, no records."""
+    return not dtype.hasobject and dtype.names is None and np.dtype(dtype.str) == dtype
+
+
+def _value(data: Any, archive: zipfile.ZipFile) -> Any:
     if isinstance(data, list):
-        return [_value(one, arrays) for one in data]
+        return [_value(one, archive) for one in data]
     if not isinstance(data, dict):
         return data
     if "array" in data:
-        return arrays[data["array"]]
+        return _array(archive.read(data["array"]), data["dtype"], tuple(data["shape"]), data["order"])
     if "scalar" in data:
-        return arrays[data["scalar"]][()]
+        return _array(archive.read(data["scalar"]), data["dtype"], (), "C")[()]
     if "bits" in data:
         shape = tuple(data["shape"])
-        count = int(np.prod(shape))
-        return np.unpackbits(arrays[data["bits"]], count=count).astype(np.bool_).reshape(shape)
+        bits = np.frombuffer(archive.read(data["bits"]), np.uint8)
+        return np.unpackbits(bits, count=int(np.prod(shape))).astype(np.bool_).reshape(shape)
     if "tuple" in data:
-        return tuple(_value(one, arrays) for one in data["tuple"])
+        return tuple(_value(one, archive) for one in data["tuple"])
     if "dict" in data:
-        return {key: _value(one, arrays) for key, one in data["dict"].items()}
-    own = {key: _value(one, arrays) for key, one in data["fields"].items()}
+        return {key: _value(one, archive) for key, one in data["dict"].items()}
+    own = {key: _value(one, archive) for key, one in data["fields"].items()}
     return _CLASSES[data["class"]](**own)
+
+
+def _array(data: bytes, dtype: str, shape: tuple[int, ...], order: Literal["C", "F"]) -> np.ndarray[Any, Any]:
+    """An array of its own that can be written to."""
+    return np.ndarray(shape, np.dtype(dtype), bytearray(data), order=order)
