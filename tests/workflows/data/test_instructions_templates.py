@@ -85,6 +85,19 @@ def test_a_draw_takes_only_templates_of_its_split() -> None:
     assert all(draw(rng, "detect", "heldout").held_out for _ in range(300))
 
 
+def test_training_draws_everyday_templates_more_often_than_their_share_of_the_lines() -> None:
+    rng = Random(4)
+    for name in ("detect", "segment", "chat"):
+        found = [one for one in templates(name) if not one.held_out]
+        share = sum(one.everyday for one in found) / len(found)
+        drawn = sum(draw(rng, name, "train").everyday for _ in range(2000)) / 2000
+        assert share < 0.2 < 0.26 < drawn < 0.34
+
+
+def test_what_is_held_out_is_drawn_by_its_weight_alone() -> None:
+    assert not any(one.everyday for name in TASKS for one in templates(name) if one.held_out)
+
+
 def test_alternatives_and_nesting_expand_to_every_text() -> None:
     assert set(parse("(a|b (c|d)|) x").expansions()) == {"a x", "b c x", "b d x", " x"}
 

@@ -2,8 +2,8 @@
 
 A line is one template. `(find|spot|)` picks one alternative, `<verb>` one entry of `macros.txt`,
 `{d:all}` is a slot: group `d`, form `all` (see `tasks.py` and `phrases.listed`); `{d:all!}` takes
-exactly one phrase. `[section]` starts a section, `#` a comment, and `~` marks a template that is
-held out from training for good.
+exactly one phrase. `[section]` starts a section, `#` a comment, `~` marks a template that is held out from
+training for good, and `=` an everyday one, which training draws more often than its share of the lines.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from itertools import product
+from itertools import accumulate, product
 from random import Random
 from typing import Literal
 
@@ -57,6 +57,7 @@ class Template:
     source: str  # the line, without its mark
     held_out: bool
     body: Choice
+    everyday: bool = False  # drawn more often in training
 
     @property
     def weight(self) -> float:
@@ -137,17 +138,21 @@ def templates(name: str) -> tuple[Template, ...]:
         if line.startswith("["):
             section = line[1 : line.index("]")]
             continue
-        source = line.removeprefix("~").strip()
+        source = line.lstrip("~=").strip()
         found.append(
             Template(
                 file=name,
                 section=section,
                 source=source,
                 held_out=line.startswith("~"),
+                everyday=line.startswith("="),
                 body=parse(source),
             )
         )
     return tuple(found)
+
+
+EVERYDAY = 0.3  # of what training draws, where there are such templates
 
 
 @cache
@@ -159,12 +164,10 @@ def _weighted(name: str, split: Split, section: str | None) -> tuple[list[Templa
     ]
     if not chosen:
         raise DataError(f"template file {name!r} has no {split!r} templates in section {section!r}")
-    weights: list[float] = []
-    total = 0.0
-    for template in chosen:
-        total += template.weight
-        weights.append(total)
-    return chosen, weights
+    special = sum(template.weight for template in chosen if template.everyday)
+    others = sum(template.weight for template in chosen) - special
+    favour = EVERYDAY / (1 - EVERYDAY) * others / special if special else 1.0
+    return chosen, list(accumulate(t.weight * (favour if t.everyday else 1.0) for t in chosen))
 
 
 def draw(rng: Random, name: str, split: Split, section: str | None = None) -> Template:

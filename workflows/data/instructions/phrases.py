@@ -169,6 +169,8 @@ def quantified(rng: Random, phrase: Phrase) -> str:
         return phrase.said_the(rng)
     if phrase.noun == "thing" and phrase.name in ("thing", f"{phrase.color} thing") and rng.random() < 0.4:
         return _everything(rng, phrase.color)
+    if phrase.name == "person" and rng.random() < 0.4:
+        return rng.choice(EVERYONE)
     # "the circle on the left" would be one object: a place takes the plural here.
     if rng.random() < 0.6 or phrase.after:
         return f"{_weighted(rng, MANY)} {phrase.said_many(rng)}".strip()
@@ -186,6 +188,9 @@ def _everything(rng: Random, color: str) -> str:
         ("everything", "everything you see", "everything there is", "all of it", "anything there is")
     )
 
+
+# What people call every person.
+EVERYONE = ("everyone", "everybody", "every person", "each of the people", "anyone", "all the people")
 
 PAIRS = (
     ("{} and {}", 10),

@@ -41,7 +41,7 @@ def shape_phrase(rng: Random, *, halves: bool = True) -> Phrase:
     noun = shape_noun(rng)
     if kind > 0.88:
         noun = rng.choice(GENERIC)
-    elif kind > 0.86:
+    elif kind > 0.83:  # "all objects", "everything" are among the first things that people ask for
         noun, size = rng.choice(GENERIC), ""
     if rng.random() < 0.08:
         return unusual_phrase(rng, noun)

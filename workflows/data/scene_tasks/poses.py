@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 
 from superlink.workflows.data.instructions.grammar import Split
-from superlink.workflows.data.instructions.phrases import Phrase, described, joined, listed
+from superlink.workflows.data.instructions.phrases import EVERYONE, Phrase, described, joined, listed
 from superlink.workflows.data.instructions.vocabulary import singled_out
 from superlink.workflows.data.instructions.words import COLORS, SHAPES, SIZES, SUPERLATIVES
 from superlink.workflows.data.samples import Sample, Target
@@ -17,7 +17,6 @@ from superlink.workflows.data.shapes import SHAPES as DRAWN
 from superlink.workflows.data.shapes.people import KEYPOINT_NAMES
 
 KEYPOINTS = tuple(name.replace("_", " ") for name in KEYPOINT_NAMES)  # as people say them, in COCO's order
-_EVERYONE = ("everyone", "everybody", "every person", "each of the people", "anyone", "all the people")
 _NOUNS = tuple(noun for noun, shape in SHAPES.items() if shape == "person")
 
 
@@ -48,7 +47,7 @@ def pose(rng: Random, split: Split, world: World) -> Sample:
     def words(group: str, form: str) -> str:
         if group == "p":
             is_everyone = not world.is_drawn and [one.name for one in people] == ["person"]
-            return rng.choice(_EVERYONE) if is_everyone and rng.random() < 0.4 else listed(rng, people, form)
+            return rng.choice(EVERYONE) if is_everyone and rng.random() < 0.4 else listed(rng, people, form)
         return joined(rng, [part if form == "bare" else f"the {part}" for part in said])
 
     text = worded(rng, "pose", split, "all" if is_all else "some", words)
