@@ -34,6 +34,7 @@ from superlink.decoders.diffusion.layers import (
     build_text_encoder,
     build_unet,
     build_vae,
+    most_steps,
     training_scheduler,
 )
 from superlink.decoders.diffusion.losses import Denoised, mean_square, mean_square_where, time_weights
@@ -65,6 +66,7 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
         self.unet.requires_grad_(config.train_unet)
         self.vae.requires_grad_(False)
         self.noise_levels = training_scheduler(config.scheduler)
+        self._most_steps = most_steps(config.scheduler)
         self.text_encoder = None
         if config.text_encoder is None:
             self.no_words = nn.Parameter(torch.zeros(1, config.num_queries, config.width))
@@ -311,7 +313,8 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
         return results
 
     def most_steps(self) -> int:
-        return len(self.noise_levels.alphas_cumprod)
+        """How many steps a call may ask for."""
+        return self._most_steps
 
     def _check(self, call: Call) -> None:
         self.config.route(call)

@@ -88,6 +88,34 @@ def scheduler_class(options: Mapping[str, Any]) -> Any:
     return kind
 
 
+def most_steps(options: Mapping[str, Any]) -> int:
+    """How many steps a scheduler can take at most.
+
+    Raises:
+        ModelError: it cannot take any: some know only a part of the kinds of predictions, and say so late.
+    """
+    # Some draw noise in a step; models are also made without memory, on another device.
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        scheduler = build_scheduler(options)
+        known = len(scheduler.betas)
+        blank = torch.zeros(1, 1, 1, 1)
+        try:
+            scheduler.set_timesteps(1)
+            for time in scheduler.timesteps:
+                scheduler.step(scheduler.scale_model_input(blank, time), time, blank)
+        except (NotImplementedError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(
+                f"{type(scheduler).__name__} cannot make pictures with these options: {reason}; "
+                f"take another scheduler or prediction_type"
+            ) from error
+        for steps in range(known, 1, -1):
+            scheduler.set_timesteps(steps)
+            if scheduler.timesteps.max() < known:  # an offset may lead beyond the last noise level
+                return steps
+    return 1
+
+
 def training_scheduler(options: Mapping[str, Any]) -> DDPMScheduler:
     """The same noise levels for training; every scheduler adds noise in the same way (Ho et al. 2020)."""
     shared = (

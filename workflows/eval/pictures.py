@@ -38,6 +38,7 @@ class AskedEdit:
     before: Pixels
     after: Pixels  # one right result
     thing: Seen | None  # in `after`; for "remove" in `before`; None for "background"
+    others: tuple[Seen, ...]  # things that should stay
     paper: str  # asked colour of the background, for "background"
     place: Flags  # (H, W) pixels that differ between the two
 
@@ -54,10 +55,11 @@ class Edited:
     kind: EditKind
     made: bool  # whether the asked change is there
     change: float  # mean absolute error of the rest, in [0, 1]
+    lost: int = 0  # other things that are gone, which a mean over all of the background would hide
 
     @property
     def is_right(self) -> bool:
-        return self.made and self.change <= MOST_CHANGE
+        return self.made and self.change <= MOST_CHANGE and not self.lost
 
 
 def names_seen(pixels: Pixels) -> list[str]:
@@ -98,7 +100,7 @@ def generation(made: Sequence[Pixels | None], asked: Sequence[Sequence[str]]) ->
 
 
 def asked_edit(kind: EditKind, before: Pixels, after: Pixels) -> AskedEdit | None:
-    """An edit as one right result shows it; None where the judge cannot read that result.
+    """An edit as one right result shows it; None where the judge cannot read it, or sees it done already.
 
     Args:
         kind: "recolor", "remove", "add" or "background".
@@ -116,10 +118,18 @@ def asked_edit(kind: EditKind, before: Pixels, after: Pixels) -> AskedEdit | Non
         thing = _seen_at(before if kind == "remove" else after, differs)
         if thing is None:
             return None
+    right = see(after)
+    others = tuple(seen for seen in see(before) if seen.is_recognised and _is_there(seen, right))
     asked = AskedEdit(
-        kind=kind, before=before, after=after, thing=thing, paper=background_color(after), place=differs
+        kind=kind,
+        before=before,
+        after=after,
+        thing=thing,
+        others=others,
+        paper=background_color(after),
+        place=differs,
     )
-    return asked if judged(asked, after).made else None
+    return asked if judged(asked, after).made and not judged(asked, before).made else None
 
 
 def judged(asked: AskedEdit, made: Pixels | None) -> Edited:
@@ -135,21 +145,22 @@ def judged(asked: AskedEdit, made: Pixels | None) -> Edited:
         height, width = asked.before.shape[:2]
         made = np.asarray(Image.fromarray(made).resize((width, height), Image.Resampling.BICUBIC))
     kept = asked.kept
+    found = see(made)
+    lost = sum(not _is_there(other, found) for other in asked.others)
     if asked.kind == "background":
-        return Edited(
-            kind=asked.kind, made=background_color(made) == asked.paper, change=_change(asked, made, kept)
-        )
+        done = background_color(made) == asked.paper
+        return Edited(kind=asked.kind, made=done, change=_change(asked, made, kept), lost=lost)
     assert asked.thing is not None
     if asked.kind == "remove":
         done = _is_gone(asked.thing, made, asked.after)
     elif asked.kind == "recolor":
-        done = any(_same(seen, asked.thing) and _overlap(seen, asked.thing) >= 0.5 for seen in see(made))
+        done = _is_among(asked.thing, found)
     else:
         new = _added(asked, asked.thing, made)
         done = new is not None
         if new is not None:  # where in the named corner it stands is free
             kept = kept & ~binary_dilation(new.mask, AROUND, iterations=_MARGIN)
-    return Edited(kind=asked.kind, made=done, change=_change(asked, made, kept))
+    return Edited(kind=asked.kind, made=done, change=_change(asked, made, kept), lost=lost)
 
 
 def edits(asked: Sequence[AskedEdit], made: Sequence[Pixels | None]) -> list[Metric]:
@@ -193,6 +204,16 @@ def _seen_at(pixels: Pixels, place: Flags) -> Seen | None:
 
 def _same(seen: Seen, thing: Seen) -> bool:
     return seen.is_recognised and seen.name == thing.name
+
+
+def _is_among(thing: Seen, found: Sequence[Seen]) -> bool:
+    """Whether a thing of that shape and colour is seen in its place."""
+    return any(_same(seen, thing) and _overlap(seen, thing) >= 0.5 for seen in found)
+
+
+def _is_there(thing: Seen, found: Sequence[Seen]) -> bool:
+    """Whether something of its colour is in its place; a small one may have lost its corners."""
+    return any(seen.color == thing.color and _overlap(seen, thing) >= 0.5 for seen in found)
 
 
 def _overlap(seen: Seen, thing: Seen) -> float:

@@ -118,6 +118,8 @@ def _ordered(found: Keypoints, named: tuple[str, ...]) -> Keypoints:
     """`found` with exactly the keypoints `named`; those that it lacks are nowhere."""
     ordered = _arranged(found, named, (_NOWHERE, _NOWHERE, 2.0))
     ordered.xyv[..., 2] = 2  # pycocotools reads the places alone
+    places = ordered.xyv[..., :2]
+    places[~np.isfinite(places)] = _NOWHERE  # it takes "not a number" for a match
     return ordered
 
 

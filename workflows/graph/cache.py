@@ -27,6 +27,7 @@ from superlink.workflows.graph.stored import NotStorable, from_bytes, to_bytes
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
+PATIENCE = 60.0  # seconds to wait for other processes
 SMALL = 16_384  # bytes; larger values are files of their own, which SQLite would copy around
 
 
@@ -92,14 +93,8 @@ class DiskCache:
             raise InputError(f"there is no recording in {str(self._folder)!r}")
         try:
             (self._folder / "values").mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(file, timeout=60.0, check_same_thread=False)
-            with self._database as database:
-                database.execute("PRAGMA journal_mode=WAL")
-                database.execute("CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT)")
-                database.execute(
-                    "CREATE TABLE IF NOT EXISTS steps (key TEXT PRIMARY KEY, data BLOB, made REAL)"
-                )
-                database.execute("INSERT OR IGNORE INTO about VALUES ('format', ?)", (str(FORMAT),))
+            self._database = sqlite3.connect(file, timeout=PATIENCE, check_same_thread=False)
+            self._prepare()
         except (OSError, sqlite3.Error) as error:
             raise InputError(f"the cache {str(self._folder)!r} cannot be used: {error}") from error
         found = self._about("format")
@@ -109,6 +104,28 @@ class DiskCache:
                 f"the cache {str(self._folder)!r} has format {found}, this version reads {FORMAT}; "
                 f"name a new folder"
             )
+
+    def _prepare(self) -> None:
+        """Make the tables. Processes that come first together wait for each other.
+
+        SQLite does not: a change to WAL beside another connection is "locked" at once, whatever its timeout.
+        """
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with self._database as database:
+                    if database.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                        database.execute("PRAGMA journal_mode=WAL")
+                    database.execute("CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT)")
+                    database.execute(
+                        "CREATE TABLE IF NOT EXISTS steps (key TEXT PRIMARY KEY, data BLOB, made REAL)"
+                    )
+                    database.execute("INSERT OR IGNORE INTO about VALUES ('format', ?)", (str(FORMAT),))
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
 
     def find(self, key: str | None) -> tuple[Any] | None:
         """The value in a tuple; None where there is none.
@@ -148,12 +165,12 @@ class DiskCache:
         if known is not None:
             return known
         found = identity()
-        if not self.replays and self._about("system") != found:
-            try:
+        try:
+            if not self.replays and self._about("system") != found:
                 with self._lock, self._database as database:
                     database.execute("INSERT OR REPLACE INTO about VALUES ('system', ?)", (found,))
-            except sqlite3.Error as error:
-                self._complain(error)
+        except (InputError, sqlite3.Error) as error:
+            self._complain(error)
         return found
 
     def close(self) -> None:
@@ -166,8 +183,11 @@ class DiskCache:
             return int(rows.fetchone()[0])
 
     def _about(self, name: str) -> str | None:
-        with self._lock:
-            row = self._database.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        try:
+            with self._lock:
+                row = self._database.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        except sqlite3.Error as error:
+            raise InputError(f"the cache {str(self._folder)!r} cannot be read: {error}") from error
         return None if row is None else str(row[0])
 
     def _complain(self, error: Exception) -> None:

@@ -149,11 +149,11 @@ def _add_function(state: _State, function: Any) -> None:
 
 
 def _add_code(state: _State, code: CodeType) -> None:
-    _add(state, [code.co_code, list(code.co_names)])
+    _add(state, [code.co_code, list(code.co_names), len(code.co_consts)])
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             _add_code(state, constant)
         elif isinstance(constant, frozenset):
             _add(state, sorted(map(repr, constant)))
         else:
-            state.update(repr(constant).encode())
+            _add(state, repr(constant))  # with its end, or 1 and 23 would be 12 and 3

@@ -35,6 +35,8 @@ _DAMAGED = (
     zlib.error,
     zipfile.BadZipFile,
 )
+# Values that hold themselves, numbers of thousands of digits, more than there is memory for.
+_UNWRITABLE = (RecursionError, ValueError, OverflowError, MemoryError)
 
 
 class NotStorable(InputError):
@@ -48,13 +50,16 @@ def to_bytes(value: Any) -> bytes:
         NotStorable: there is none for something in the value.
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    text = json.dumps(_plain(value, arrays))
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(_HEAD, text)
-        for name, array in arrays.items():
-            archive.writestr(name, array.tobytes("A"))
-    return file.getvalue()
+    try:
+        text = json.dumps(_plain(value, arrays))
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr(_HEAD, text)
+            for name, array in arrays.items():
+                archive.writestr(name, array.tobytes("A"))
+        return file.getvalue()
+    except _UNWRITABLE as error:
+        raise NotStorable(f"{type(value).__name__} has no stored form: {error}") from error
 
 
 def from_bytes(data: bytes) -> Any:

@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 from superlink.agents.worker import answer
 from superlink.decoders.artifacts import Artifact, Boxes, Picture
 from superlink.decoders.contract import Call, Failure, Result, Route
-from superlink.decoders.diffusion.config import DiffusionConfig, InstructPix2PixConfig, StableDiffusionConfig
+from superlink.decoders.diffusion.config import (
+    DiffusionConfig,
+    InstructPix2PixConfig,
+    StableDiffusionConfig,
+    pndm_scheduler,
+)
 from superlink.decoders.diffusion.inputs import frame_of, to_pixels, to_tensor
+from superlink.decoders.diffusion.layers import build_scheduler
 from superlink.decoders.testing import check_decoder
 from superlink.router.errors import DataError, DecoderError, InputError, LinkError, ModelError, SuperlinkError
 from superlink.router.links import LinkBatch
@@ -144,7 +150,7 @@ def test_pixels_come_back_from_tensors_as_they_were(seed: int, height: int, widt
         ({"height": SIDE + 1}, "height is a multiple of 2"),
         ({"height": 0}, "height is a multiple of 2"),
         ({"height": 16.0}, "got 16.0"),
-        ({"steps": 0}, r"steps is a whole number in 1\.\.100, got 0"),
+        ({"steps": 0}, r"steps is a whole number in 1\.\.\d+, got 0"),
         ({"steps": 101}, "got 101"),
         ({"steps": True}, "got True"),
         ({"guidance": float("nan")}, "guidance is a finite number from 0, got nan"),
@@ -280,6 +286,26 @@ def test_labels_that_do_not_fit_are_refused_by_name(config: DiffusionConfig) -> 
 def test_configurations_that_do_not_fit_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ModelError, match=said):
         small(**changes)
+
+
+@pytest.mark.parametrize("kind", ["EulerAncestralDiscreteScheduler", "PNDMScheduler"])
+def test_a_scheduler_that_could_learn_and_never_make_a_picture_is_refused(kind: str) -> None:
+    config = small(scheduler={"_class_name": kind, "prediction_type": "sample"})
+    with pytest.raises(ModelError, match=f"{kind} cannot make pictures with these options"):
+        config.build(LINK_DIM)
+
+
+def test_as_many_steps_as_a_schedule_may_take_are_taken() -> None:
+    """Stable Diffusion's own counts from one on, so that its last of 100 levels would be level 100."""
+    config = small(scheduler={**pndm_scheduler(), "num_train_timesteps": 100})
+    assert config.build(LINK_DIM).most_steps() == 99
+    assert small(scheduler={**DDIM, "steps_offset": 0}).build(LINK_DIM).most_steps() == 100
+    scheduler = build_scheduler(config.scheduler)
+    scheduler.set_timesteps(99)
+    blank = torch.zeros(1, 1, 1, 1)
+    for time in scheduler.timesteps:
+        blank = scheduler.step(blank, time, blank, return_dict=False)[0]
+    assert torch.isfinite(blank).all()
 
 
 def test_an_editor_from_its_source_needs_a_schedule_that_predicts_pictures() -> None:

@@ -100,6 +100,27 @@ def test_an_edit_that_spoils_the_rest_is_made_but_not_right(kind: EditKind) -> N
     assert result.change == pytest.approx(change / 255 / 3 / kept, rel=tolerance)
 
 
+@pytest.mark.parametrize("kind", EDIT_KINDS)
+def test_an_edit_that_loses_another_thing_is_not_right_however_small_it_is(kind: EditKind) -> None:
+    small = BEFORE.copy(), AFTER[kind].copy()
+    for pixels in small:
+        pixels[80:90, 10:20] = (255, 165, 0)
+    found = asked_edit(kind, *small)
+    assert found is not None
+    assert judged(found, small[1]).is_right
+    lost = small[1].copy()
+    lost[80:90, 10:20] = lost[0, 0]
+    result = judged(found, lost)
+    assert result.made
+    assert result.lost == 1
+    assert not result.is_right
+
+
+def test_an_edit_that_the_picture_shows_already_is_not_asked_for() -> None:
+    yellow = page((RED, 10, 10), paper=(255, 255, 0))
+    assert asked_edit("background", yellow, page((RED, 10, 10), paper=(250, 240, 0))) is None
+
+
 def test_an_added_thing_may_stand_elsewhere_in_its_corner_and_not_in_another() -> None:
     nearby = page((RED, 10, 10), (BLUE, 60, 60), (GREEN, 66, 4))
     elsewhere = page((RED, 10, 10), (BLUE, 60, 60), (GREEN, 8, 64))

@@ -110,6 +110,13 @@ def test_a_keypoint_that_was_not_found_is_wrong() -> None:
     assert keypoint_precision([truth], [headless]).ap == pytest.approx(0.5)  # OKS 12/17 = 0.71: 5 of 10
 
 
+def test_keypoints_that_are_no_numbers_are_nowhere() -> None:
+    truth = people(np.random.default_rng(3), 2)
+    found = moved(truth, np.zeros(2))
+    found.xyv[:, :, :2] = np.nan
+    assert keypoint_precision([truth], [found]).ap == 0.0
+
+
 def test_keypoints_are_right_within_a_fifth_of_the_longer_side_of_the_box() -> None:
     truth = people(np.random.default_rng(1), 2)
     labelled = int((truth.xyv[..., 2] > 0).sum())
