@@ -17,7 +17,7 @@ from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Pict
 from superlink.router.errors import InputError
 from superlink.router.examples import example_rounds
 from superlink.router.messages import Box, Conversation, ImageArray, Mask, Message, Point, Prompt, Scribble
-from superlink.router.prompts import prompt_mask
+from superlink.router.prompts import plain_prompt, prompt_mask
 from superlink.router.requests import GenerateOptions
 
 _BLANKS = re.compile(r"[^\S\n]+")
@@ -79,10 +79,10 @@ def as_read(conversation: Conversation) -> Conversation:
 
 
 def checked_prompts(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
-    """`prompts` as given, when each is one; where they lie is the business of `user_message`.
+    """`prompts` in plain numbers, when each is one; where they lie is the business of `user_message`.
 
     Raises:
-        InputError: no list of prompts.
+        InputError: no list of prompts, or one that is not made of numbers.
     """
     if not isinstance(prompts, list | tuple):
         raise InputError(
@@ -93,7 +93,7 @@ def checked_prompts(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
             raise InputError(
                 f"prompts are a list of Point, Box, Scribble and Mask, got {type(prompt).__name__} in it"
             )
-    return tuple(prompts)
+    return tuple(plain_prompt(prompt) for prompt in prompts)
 
 
 def example_messages(examples: Sequence[Example]) -> Conversation:
@@ -120,10 +120,10 @@ def example_messages(examples: Sequence[Example]) -> Conversation:
         except InputError as error:
             raise InputError(f"example {number}: {error}") from error
         if isinstance(meant, np.ndarray):
-            meant = Mask(meant.astype(np.bool_))
+            meant = Mask(meant.astype(np.bool_))  # a copy: the array stays the caller's
         if not isinstance(meant, Point | Box | Scribble | Mask):
             raise InputError(f"example {number} needs a mask array or a prompt, got {type(meant).__name__}")
-        read.append((pixels, meant))
+        read.append((pixels, plain_prompt(meant)))
     return example_rounds(read)
 
 

@@ -211,7 +211,13 @@ class RouterService:
             inbox, self._inbox = self._inbox, []
             given_up, self._given_up = self._given_up, []
         for submission in inbox:
-            numbers = self._loop.add_rows(submission.requests)
+            try:
+                numbers = self._loop.add_rows(submission.requests)
+            except Exception:  # whatever it is, only these requests are concerned
+                logger.exception("requests that the router cannot begin")
+                self._forget(submission)
+                submission.outbox.put(_lost())
+                continue
             submission.places = {number: place for place, number in enumerate(numbers)}
             self._senders |= dict.fromkeys(numbers, submission)
         for submission in given_up:

@@ -18,6 +18,7 @@ from superlink.decoders.contract import Failure
 from superlink.decoders.rle import decode, encode
 from superlink.router.errors import InputError
 from superlink.router.messages import Box, ImageArray, Mask, Message, Point, Prompt, Scribble
+from superlink.router.prompts import plain_prompt
 
 PixelsOf = Callable[[str], ImageArray]  # by content hash
 
@@ -60,15 +61,15 @@ def message_from_data(data: Mapping[str, Any], pixels: PixelsOf) -> Message:
 
 
 def _prompt_to_data(prompt: Prompt) -> dict[str, Any]:
-    match prompt:
-        case Point():
-            return {"point": [prompt.x, prompt.y]}
-        case Box():
-            return {"box": [prompt.x0, prompt.y0, prompt.x1, prompt.y1]}
-        case Scribble():
-            return {"scribble": [list(point) for point in prompt.points]}
-        case Mask():
-            return {"mask": encode(prompt.mask[None])[0]}
+    match plain_prompt(prompt):
+        case Point() as plain:
+            return {"point": [plain.x, plain.y]}
+        case Box() as plain:
+            return {"box": [plain.x0, plain.y0, plain.x1, plain.y1]}
+        case Scribble() as plain:
+            return {"scribble": [list(point) for point in plain.points]}
+        case Mask() as plain:
+            return {"mask": encode(plain.mask[None])[0]}
 
 
 def _prompt_from_data(data: Mapping[str, Any]) -> Prompt:

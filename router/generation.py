@@ -196,7 +196,9 @@ class GenerationLoop:
         options = request.options
         if options.temperature > 0:
             generator = torch.Generator().manual_seed(options.seed)
-            draws = torch.rand(options.max_new_tokens, generator=generator, dtype=torch.float64).tolist()
+            # However many are allowed, no row has more tokens than the router has positions.
+            most = min(options.max_new_tokens, self._router.config.max_positions)
+            draws = torch.rand(most, generator=generator, dtype=torch.float64).tolist()
         number = self._next_number
         self._next_number += 1
         writer = ReplyWriter(

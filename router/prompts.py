@@ -40,6 +40,29 @@ def prompt_mask(prompt: Prompt, size: tuple[int, int]) -> NDArray[np.bool_]:
     return _painted_mask(prompt, size)
 
 
+def plain_prompt(prompt: Prompt) -> Prompt:
+    """The same prompt in numbers of Python and in booleans: what sessions can keep.
+
+    Raises:
+        InputError: its coordinates are no numbers.
+    """
+    try:
+        match prompt:
+            case Point():
+                return Point(float(prompt.x), float(prompt.y))
+            case Box():
+                return Box(float(prompt.x0), float(prompt.y0), float(prompt.x1), float(prompt.y1))
+            case Scribble():
+                return Scribble(tuple((float(x), float(y)) for x, y in prompt.points))
+            case Mask():
+                given: object = prompt.mask  # what is no array is refused where its size is known
+                plain = isinstance(given, np.ndarray)
+                return Mask(prompt.mask.astype(np.bool_, copy=False)) if plain else prompt
+    except (TypeError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"a {type(prompt).__name__.lower()} is made of numbers: {reason}") from error
+
+
 def _point_mask(point: Point, size: tuple[int, int]) -> NDArray[np.bool_]:
     height, width = size
     if not (0 <= point.x < width and 0 <= point.y < height):

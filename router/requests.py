@@ -37,6 +37,9 @@ class GenerateOptions:
             raise InputError(f"stop must be strings, got {self.stop!r}")
         if self.forced is not None and not self.forced:
             raise InputError("forced ids must not be empty; leave them out to write freely")
+        # torch takes no whole numbers but Python's own.
+        object.__setattr__(self, "max_new_tokens", int(most))
+        object.__setattr__(self, "seed", int(seed))
 
 
 def _is(value: object, kind: type) -> bool:

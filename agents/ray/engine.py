@@ -103,10 +103,12 @@ class Deployment:
         return SystemStatus(workers=tuple(workers))
 
     def close(self) -> None:
-        self._writers.close()
-        for replicas in self._replicas.values():
-            replicas.close()
-        self._end()
+        try:
+            self._writers.close()
+            for replicas in self._replicas.values():
+                replicas.close()
+        finally:
+            self._end()
 
     def _start(self, name: str, kind: type[Any], place: ActorPlacement, arguments: tuple[Any, ...]) -> None:
         options: dict[str, Any] = {

@@ -8,12 +8,14 @@ with nothing beside it: a call that kills its actor twice harms no other.
 
 from __future__ import annotations
 
+import logging
 import pickle
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,11 +31,13 @@ from ray.exceptions import (
 
 from superlink.agents.ray.courier import Courier
 from superlink.agents.ray.placement import DecoderPlacement
-from superlink.agents.ray.transport import PictureStore, packed_calls, unpacked_outcomes
+from superlink.agents.ray.transport import PictureStore, check_links, packed_calls, unpacked_outcomes
 from superlink.agents.status import WorkerStatus
 from superlink.agents.worker import busy
 from superlink.decoders.contract import Call, Failure, Outcome
 from superlink.router.errors import LostError
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 2
 PING_SECONDS = 0.2  # between two questions whether an actor is up again
@@ -116,6 +120,7 @@ class Replicas:
             LinkError: a link has an autograd graph.
             LostError: closed.
         """
+        check_links(calls)  # before there are jobs, which others would wait for
         with self._lock:
             if self._closed:
                 raise LostError(f"the engine of {self.name!r} is closed; load the model again")
@@ -171,7 +176,7 @@ class Replicas:
             self._closed = True
             jobs = [job for one in self._replicas for job in one.jobs]
         for job in jobs:
-            if not job.future.cancelled():
+            with suppress(CancelledError):  # its caller may give it up meanwhile
                 job.future.exception()
 
     def _shares(self, calls: Sequence[Call]) -> list[tuple[_Replica, list[int]]] | None:
@@ -211,26 +216,32 @@ class Replicas:
         """Send what may go now."""
         if not replica.up or replica.gone:
             return
-        if replica.suspects:
-            if not replica.sent:
-                self._send(replica, replica.suspects.popleft())
+        while replica.suspects and not replica.sent:  # some are not sent: they were given up
+            self._send(replica, replica.suspects.popleft())
+        # A suspect that runs is the only job there, and stays it.
+        if replica.suspects or (replica.sent and replica.sent[0].attempts > 1):
             return
-        while replica.waiting and not replica.suspects and replica.up:
+        while replica.waiting:
             self._send(replica, replica.waiting.popleft())
 
     def _send(self, replica: _Replica, job: _Job) -> None:
+        """Whatever goes wrong is a failure of this job: no list has it, and no other job is concerned."""
         if job.future.done():
             return
         try:
             content, rest, pictures = packed_calls(job.calls, self._store)
-            job.ref = replica.actor.answer.remote(content, rest, *pictures)
+            job.ref = ref = replica.actor.answer.remote(content, rest, *pictures)
+            _when_done(ref, lambda answer: self._courier.post(lambda: self._arrived(replica, job, answer)))
         except _UNSENDABLE as error:  # an option that no other process can be told of
             reason = " ".join(str(error).split())
             self._fail(job, "input", f"the call to {self.name!r} cannot be sent: {reason}")
-            return
-        job.attempts += 1
-        replica.sent.append(job)
-        _when_done(job.ref, lambda answer: self._courier.post(lambda: self._arrived(replica, job, answer)))
+        except Exception as error:  # a full store, no memory, a runtime that ends
+            logger.exception("a call to %r was not sent", self.name)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            self._fail(job, "lost", f"the call to {self.name!r} could not be sent: {reason}")
+        else:
+            job.attempts += 1
+            replica.sent.append(job)
 
     def _arrived(self, replica: _Replica, job: _Job, answer: Future[Any]) -> None:
         error = answer.exception()

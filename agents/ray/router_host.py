@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
+import pickle
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
@@ -23,9 +25,11 @@ from superlink.agents.ray.placement import RouterPlacement
 from superlink.agents.ray.transport import Parcel, Pixels, unpacked_requests
 from superlink.agents.router_service import RouterService
 from superlink.agents.status import WorkerStatus, router_status
-from superlink.router.errors import SuperlinkError
+from superlink.router.errors import LostError, SuperlinkError
 from superlink.router.messages import Message
 from superlink.router.requests import Event, GenerateOptions, LinkReady, Request
+
+logger = logging.getLogger(__name__)
 
 
 class RouterHost:
@@ -89,10 +93,23 @@ class RouterHost:
                     feed.put(
                         replace(event, link=event.link.detached()) if isinstance(event, LinkReady) else event
                     )
-        except (SuperlinkError, RuntimeError) as error:
-            feed.end(error)
+        except Exception as error:  # else nobody would ever tell who waits for the feed's end
+            if not isinstance(error, SuperlinkError):
+                logger.exception("a reply of the router failed")
+            feed.end(_sendable(error))
         else:
             feed.end(None)
+
+
+def _sendable(error: Exception) -> Exception:
+    """`error`, or in its place a line about it where another process could not read it."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # what an error holds may be of any class, and raise anything
+        logger.exception("an error that cannot be sent")
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return LostError(f"the router failed: {reason}")
+    return error
 
 
 class _Feed:

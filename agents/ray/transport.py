@@ -81,6 +81,18 @@ class Parcel:
 Rest = tuple[tuple[Any, ...], ...]
 
 
+def check_links(calls: Sequence[Call]) -> None:
+    """Refuse links that cannot leave this process.
+
+    Raises:
+        LinkError: one has an autograd graph.
+    """
+    for call in calls:
+        for link in call.links:
+            if link.embeddings.requires_grad:
+                raise _has_graph(link)
+
+
 def packed_calls(calls: Sequence[Call], store: PictureStore) -> tuple[bytes, Rest | None, list[Any]]:
     """Calls without pictures; what of them is not plain, None = all is; references to the pictures.
 
@@ -216,12 +228,16 @@ def _packed_link(link: SuperLink) -> tuple[RoutingToken, bytes, tuple[int, ...],
     """
     embeddings = link.embeddings
     if embeddings.requires_grad:
-        raise LinkError(
-            f"the link for {link.phrase!r} has an autograd graph, which cannot leave its process; "
-            f"send link.detached(), or train with superlink train"
-        )
+        raise _has_graph(link)
     numbers = embeddings.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     return link.token, numbers, tuple(embeddings.shape), embeddings.dtype, link.phrase, link.position
+
+
+def _has_graph(link: SuperLink) -> LinkError:
+    return LinkError(
+        f"the link for {link.phrase!r} has an autograd graph, which cannot leave its process; "
+        f"send link.detached(), or train with superlink train"
+    )
 
 
 def _unpacked_link(

@@ -61,7 +61,8 @@ class Writers:
                 except RayActorError as error:
                     with self._lock:
                         self._up[number] = False
-                    self._back(number, limit, error, may_wait=not begun and attempt == 1)
+                    may_wait = not begun and attempt == 1
+                    number = self._back(number, len(requests), limit, error, may_wait=may_wait)
         finally:
             with self._lock:
                 self._open[number] -= len(requests)
@@ -93,23 +94,35 @@ class Writers:
         return time.monotonic() + min(longest, self._placement.timeout)
 
     def _enter(self, requests: Sequence[Request]) -> int:
-        """Choose a replica: that of the conversation's first words, which knows them, unless it is full."""
+        """Choose a replica: that of the conversation's first words, which knows them, unless it is full.
+
+        More requests at once than there is room for are taken where nobody else is, as the service does.
+        """
         first = requests[0].conversation[0].text if requests[0].conversation else ""
-        room = self._placement.max_rows + self._placement.queue
         with self._lock:
             if self._closed:
                 raise LostError("the engine of the router is closed; load the model again")
-            number = zlib.crc32(first.encode()) % len(self._actors)
-            least = min(range(len(self._actors)), key=self._open.__getitem__)
+            # A lone surrogate, as half of a split emoji is one, has a hash as well.
+            number = zlib.crc32(first.encode(errors="surrogatepass")) % len(self._actors)
+            least = self._least()
             crowded = self._open[number] >= self._open[least] + self._placement.max_rows
-            if crowded or not self._up[number]:
+            if crowded or not self._up[number] or self._is_full(number, len(requests)):
                 number = least
-            if self._open[number] + len(requests) > room:
+            if self._is_full(number, len(requests)):
                 raise BusyError(
                     f"the router is busy: {self._open[number]} requests wait for it; ask again later"
                 )
             self._open[number] += len(requests)
         return number
+
+    def _least(self) -> int:
+        """The replica with the least to write, of those that are up if any is; the lock is held."""
+        there = [number for number, up in enumerate(self._up) if up]
+        return min(there or range(len(self._up)), key=self._open.__getitem__)
+
+    def _is_full(self, number: int, more: int) -> bool:
+        room = self._placement.max_rows + self._placement.queue
+        return self._open[number] > 0 and self._open[number] + more > room
 
     def _attempt(
         self, number: int, requests: Sequence[Request], limit: float
@@ -141,17 +154,35 @@ class Writers:
             if not finished:  # whoever reads has left, or time is over
                 ray.cancel(answers)
 
-    def _back(self, number: int, limit: float, error: RayActorError, *, may_wait: bool) -> None:
+    def _back(self, number: int, count: int, limit: float, error: RayActorError, *, may_wait: bool) -> int:
         """Wait until a replica is up again.
 
+        Returns:
+            Its number, or that of another one, which the `count` requests are counted for now, where it
+            is gone for good.
+
         Raises:
-            LostError: it is not, or there is no use in waiting.
+            LostError: none is, or there is no use in waiting.
         """
         if not may_wait:
-            threading.Thread(target=self._return, args=(number,), daemon=True).start()
+            self._watch(number)
             raise LostError("the router's actor died; what it had written is kept") from error
-        if not self._return(number, limit):
+        if self._return(number, limit):
+            return number
+        if time.monotonic() >= limit:
+            self._watch(number)  # else nobody would ask it again as long as others are up
             raise LostError("the router's actor died and was not back in time") from error
+        with self._lock:
+            other = self._least()
+            if self._closed or not self._up[other]:
+                raise LostError("the router's actor died and will not be back") from error
+            self._open[number] -= count
+            self._open[other] += count
+        return other
+
+    def _watch(self, number: int) -> None:
+        """Notice when a replica is up again, while nobody waits for it."""
+        threading.Thread(target=self._return, args=(number,), daemon=True).start()
 
     def _return(self, number: int, limit: float | None = None) -> bool:
         """Ask until a replica answers; False = it is gone, or the time is over."""

@@ -424,3 +424,20 @@ def test_a_deadline_beyond_every_clock_is_waited_for(service: RouterService) -> 
     asked = replace(forced("Hello", "Here they are."), deadline=1e300)
     (reply,) = replies_of(list(service.stream([asked])))
     assert reply.text == "Here they are."
+
+
+def test_a_request_that_cannot_begin_is_lost_alone(
+    service: RouterService, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = Asking(service, forced("one", "the star"))
+    gate.at_step()
+    poison = request("two")
+    object.__setattr__(poison.options, "seed", "no number")  # what every check missed
+    asking = [Asking(service, one) for one in (poison, forced("three", "a"))]
+    until(lambda: service.status().waiting == 2)
+    gate.open()
+    with pytest.raises(LostError, match="internal error"):
+        asking[0].replies()
+    assert [one.replies()[0].text for one in (running, asking[1])] == ["the star", "a"]
+    assert (service.status().running, service.status().waiting) == (0, 0)
+    assert "cannot begin" in caplog.text

@@ -22,8 +22,8 @@ from superlink.agents.session_store import Round, SessionStore, home
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Boxes, Origin, Picture, equal
 from superlink.router.errors import InputError
-from superlink.router.messages import Message
-from tests.agents.test_saved_session import EDIT, FIND, same_messages, talked
+from superlink.router.messages import Box, Mask, Message, Point, Scribble
+from tests.agents.test_saved_session import CUT, EDIT, FIND, same_messages, talked
 from tests.agents.tiny_family import scripted
 from tests.agents.tiny_model import scene
 
@@ -421,3 +421,38 @@ def test_the_place_of_a_session_asked_for_by_name_alone(
         system.session(tmp_path, name="work")
     with pytest.raises(InputError, match="pass name="):
         system.session(store=SessionStore(tmp_path / "x.db"))
+
+
+def test_prompts_in_numbers_of_numpy_are_kept_like_others(
+    family: Model, store: SessionStore, tmp_path: Path
+) -> None:
+    system, engine = scripted(family, FIND, CUT, CUT, CUT)
+    session = system.session(name="work", store=store)
+    boxes = session.ask("Find them.", image=scene()).boxes
+    shares = np.zeros(scene().shape[:2], np.float32)
+    shares[4:9, 5:12] = 0.5
+    prompts: list[Any] = [
+        Box(*np.asarray([1.5, 2, 30.25, 20], np.float32)),
+        Point(np.int64(3), np.float32(4.5)),
+        Scribble(tuple((x, y) for x, y in np.asarray([[1, 1], [9, 12]]))),
+        Mask(shares),  # type: ignore[arg-type]
+    ]
+    meant: Any = (scene(seed=2), Point(np.float32(2.5), np.int64(3)))
+    session.ask("Outline region1.", prompts=prompts, examples=[meant])
+    session.ask("Once more.", refs=[boxes])
+    session.save(tmp_path / "talk")
+    for again in (system.session(name="work", store=store), system.session(tmp_path / "talk")):
+        assert again.region_count == 5
+        kept = [prompt for message in again._state.messages for prompt in message.prompts]
+        assert kept[:4] == [Point(2.5, 3), Box(1.5, 2, 30.25, 20), Point(3, 4.5), Scribble(((1, 1), (9, 12)))]
+        assert isinstance(kept[4], Mask)
+        assert np.array_equal(kept[4].mask, shares > 0)
+        assert all(map(same_messages, again._state.messages, session._state.messages))
+    assert len(engine.requests) == 3
+
+
+def test_messages_made_by_hand_are_kept_like_those_of_questions(store: SessionStore) -> None:
+    given: Any = Point(np.float32(2.5), np.int64(3))
+    asked = (Message(role="user", text="Find.", images=(scene(),), prompts=(given,)),)
+    store.append("work", 1, [Round(asked=asked, turn=Turn(text="", raw="", round=1))])
+    assert store.read("work").messages[0].prompts == (Point(2.5, 3),)

@@ -436,3 +436,20 @@ def test_no_requests_give_no_replies(router: Router, tokenizer: RouterTokenizer)
 def test_options_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(InputError):
         GenerateOptions(**options)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_the_same_seed_and_length(router: Router, tokenizer: RouterTokenizer) -> None:
+    given = GenerateOptions(max_new_tokens=np.int32(8), temperature=1.5, seed=np.int64(3))  # type: ignore[arg-type]
+    assert (type(given.max_new_tokens), type(given.seed)) == (int, int)
+    plain = GenerateOptions(max_new_tokens=8, temperature=1.5, seed=3)
+    replies = generate(router, tokenizer, [request("find", given), request("find", plain)])
+    assert replies[0].token_ids == replies[1].token_ids
+
+
+def test_more_tokens_may_be_allowed_than_memory_holds_numbers_for(
+    router: Router, tokenizer: RouterTokenizer
+) -> None:
+    options = GenerateOptions(max_new_tokens=1000, temperature=1.5, seed=3)
+    boundless = replace(options, max_new_tokens=10**13)
+    one, other = generate(router, tokenizer, [request("find", options), request("find", boundless)])
+    assert one.token_ids == other.token_ids

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from superlink.router.errors import InputError
-from superlink.router.messages import Box, Mask, Point, Scribble
-from superlink.router.prompts import POINT_RADIUS, prompt_mask
+from superlink.router.messages import Box, Mask, Point, Prompt, Scribble
+from superlink.router.prompts import POINT_RADIUS, plain_prompt, prompt_mask
 
 SIZE = (40, 60)
 
@@ -76,3 +76,34 @@ def test_a_prompt_that_means_no_pixel_of_the_picture_is_refused_with_numbers(
 ) -> None:
     with pytest.raises(InputError, match=words):
         prompt_mask(prompt, SIZE)
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64, np.int64])
+def test_prompts_of_numpy_mean_the_same_in_plain_numbers(number: type[np.generic]) -> None:
+    x, y, z = (number(value) for value in (3, 5, 9))
+    given = [Point(x, y), Box(x, y, z, z), Scribble(((x, y), (z, z))), Scribble(np.array([[x, y], [z, z]]))]  # type: ignore[arg-type]
+    plain = [plain_prompt(one) for one in given]
+    line = Scribble(((3, 5), (9, 9)))
+    assert plain == [Point(3, 5), Box(3, 5, 9, 9), line, line]
+    assert "np." not in repr(plain)
+    for one in plain:
+        assert prompt_mask(one, SIZE).any()
+
+
+def test_a_mask_of_shares_is_painted_wherever_it_is_not_zero() -> None:
+    shares = np.zeros(SIZE, np.float32)
+    shares[3:9, 4:10] = 0.5
+    plain = plain_prompt(Mask(shares))  # type: ignore[arg-type]
+    assert isinstance(plain, Mask)
+    assert plain.mask.dtype == np.bool_
+    assert np.array_equal(plain.mask, shares > 0)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [Point("left", 5), Box(1, 2, None, 4), Scribble(((1, 2, 3),)), Point(10**400, 1)],  # type: ignore[arg-type]
+)
+def test_a_prompt_that_is_not_made_of_numbers_is_refused_in_one_line(prompt: Prompt) -> None:
+    with pytest.raises(InputError, match="is made of numbers: ") as caught:
+        plain_prompt(prompt)
+    assert "\n" not in str(caught.value)

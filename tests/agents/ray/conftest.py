@@ -79,6 +79,18 @@ def rested(sleeping: Deployment) -> Deployment:
     return sleeping
 
 
+def is_gone(actor: Any) -> bool:
+    """Whether an actor has ended; for a moment one that was killed still answers."""
+    import ray  # not at the top: `runtime` says first what ray is to read when it is imported
+    from ray.exceptions import RayActorError
+
+    try:
+        ray.get(actor.ready.remote(), timeout=100)
+    except RayActorError:
+        return True
+    return False
+
+
 def wait_until(reached: Callable[[], Any], seconds: float = 200.0) -> None:
     limit = time.monotonic() + seconds
     while not reached():

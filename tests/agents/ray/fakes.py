@@ -1,6 +1,6 @@
-"""A decoder that sleeps, fails or dies as its call says, and answers with what ran it.
+"""A decoder that sleeps, fails or dies as its call says, and answers with what ran it; a router of one word.
 
-Processes that tests start import it from here, so it stands in a module of its own.
+Processes that tests start import them from here, so they stand in a module of their own.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from superlink.decoders.artifacts import Artifact, Text
 from superlink.decoders.contract import Call, Decoder, DecoderConfig, Route
 from superlink.decoders.plain import from_plain, to_plain
 from superlink.router.links import LinkBatch
+from superlink.router.requests import Event, TextDelta
 from superlink.router.tokens import RoutingToken
 
 EXACT = 0.001  # seconds before the end of a sleep from which on it looks at the clock
@@ -102,6 +103,16 @@ class Sleeper(Decoder[Any, Any]):
             )
             for call, value in zip(inputs, outputs, strict=True)
         ]
+
+
+class Scribe:
+    """An actor in place of a router: writes which process it is, and no more."""
+
+    async def ready(self) -> int:
+        return os.getpid()
+
+    async def stream(self, parcel: Any, *pictures: Any) -> AsyncGenerator[list[Event], None]:
+        yield [TextDelta(row=0, text=str(os.getpid()))]
 
 
 def sleep(seconds: float) -> None:

@@ -13,14 +13,15 @@ import pytest
 import ray
 import torch
 
-from superlink.agents.ray.engine import Deployment
+from superlink.agents.ray.engine import Deployment, RayEngine
 from superlink.agents.system import System
 from superlink.decoders.artifacts import Text
 from superlink.decoders.contract import Call, Failure, Outcome, Result
 from superlink.router.errors import LinkError, LostError
 from superlink.router.links import SuperLink
 from superlink.router.requests import GenerateOptions
-from tests.agents.ray.conftest import DET, SEG, wait_until
+from tests.agents.ray.conftest import DET, SEG, is_gone, wait_until
+from tests.agents.ray.fakes import SleeperConfig
 from tests.agents.tiny_model import reply_ids, scene
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -236,3 +237,18 @@ def test_a_closed_engine_says_so(rested: Deployment, sleeper_folder: Any, placem
     replicas.close()
     with pytest.raises(LostError, match="closed"):
         replicas.submit([make_call()])
+
+
+def test_actors_end_though_closing_is_broken_off(
+    runtime: Any, sleeper_folder: Any, placement: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = RayEngine(placement=placement).start(sleeper_folder, decoders=[SleeperConfig])
+    actors = [actor for own in engine._actors.values() for actor in own]
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine._replicas["quick"], "close", interrupted)  # its last call takes too long
+    with pytest.raises(KeyboardInterrupt):
+        engine.close()
+    wait_until(lambda: all(map(is_gone, actors)))
