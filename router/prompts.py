@@ -56,8 +56,9 @@ def plain_prompt(prompt: Prompt) -> Prompt:
                 return Scribble(tuple((float(x), float(y)) for x, y in prompt.points))
             case Mask():
                 given: object = prompt.mask  # what is no array is refused where its size is known
-                plain = isinstance(given, np.ndarray)
-                return Mask(prompt.mask.astype(np.bool_, copy=False)) if plain else prompt
+                if isinstance(given, np.ndarray) and given.dtype != np.bool_:
+                    return Mask(given.astype(np.bool_))
+                return prompt
     except (TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"a {type(prompt).__name__.lower()} is made of numbers: {reason}") from error

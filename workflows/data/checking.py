@@ -9,9 +9,12 @@ from typing import Any
 
 from superlink.router.errors import DataError, InputError
 from superlink.workflows.data.formats import DataFile, open_data
-from superlink.workflows.data.samples import Dataset, Sample
+from superlink.workflows.data.samples import Dataset, Sample, naming
 
 MOST = 500  # samples of one file that are tried out, evenly over it
+
+Fits = Callable[[Sample], object]
+"""Raises DataError or InputError for a sample that a model cannot be trained with; picklable for training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,7 @@ class Report:
 def check_data(
     data: DataFile,
     answered: Collection[str],
-    fits: Callable[[Sample], object],
+    fits: Fits,
     *,
     seed: int = 0,
     most: int = MOST,
@@ -60,7 +63,7 @@ def check_data(
 
     Args:
         answered: texts of the routing tokens that the model's decoders answer.
-        fits: raises DataError or InputError for a sample that a model cannot be trained with.
+        fits: whether a model can be trained with a sample.
         seed: as in training.
         over: goes over the indices that are tried; shows progress.
 
@@ -75,16 +78,12 @@ def check_data(
     bad = list(dataset.skipped)
     left_out = set()
     for index in over(indices):
-        where = ""
         try:
             sample = dataset[index]
-            where = sample.source
-            fits(sample)
-        except DataError as error:
+            with naming(sample.source):
+                fits(sample)
+        except (DataError, InputError) as error:
             bad.append(str(error))
-            left_out.add(index)
-        except InputError as error:
-            bad.append(f"{where}: {error}")
             left_out.add(index)
         else:
             tasks[sample.task] += 1
@@ -102,11 +101,18 @@ class SkipsBad:
     """A dataset in which a sample that cannot be used gives way to the next one that can.
 
     The same index always gives the same sample, as long as the files stay as they are.
+
+    Args:
+        left_out: indices that are known to be of no use.
+        fits: tries every other sample when it is first asked for; None = reading it says enough.
     """
 
-    def __init__(self, dataset: Dataset, left_out: Collection[int] = ()) -> None:
+    def __init__(self, dataset: Dataset, left_out: Collection[int] = (), *, fits: Fits | None = None) -> None:
         self._dataset = dataset
         self._left_out = frozenset(left_out)
+        self._fits = fits
+        self._fine: set[int] = set()  # trying costs as much as encoding, and every epoch asks again
+        self._unfit: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -115,16 +121,30 @@ class SkipsBad:
         size = len(self._dataset)
         if not 0 <= index < size:
             raise IndexError(f"sample {index} of {size}")
-        last: DataError | None = None
+        last: DataError | InputError | None = None
         for step in range(size):
             place = (index + step) % size
             if place in self._left_out:
                 continue
             try:
-                return self._dataset[place]
-            except DataError as error:
+                return self._tried(place)
+            except (DataError, InputError) as error:
                 last = error
         raise DataError(f"none of {size} samples can be used; the last: {last}")
+
+    def _tried(self, place: int) -> Sample:
+        if place in self._unfit:
+            raise DataError(self._unfit[place])
+        sample = self._dataset[place]
+        if self._fits is not None and place not in self._fine:
+            try:
+                with naming(sample.source):
+                    self._fits(sample)
+            except (DataError, InputError) as error:
+                self._unfit[place] = str(error)
+                raise
+            self._fine.add(place)
+        return sample
 
 
 def open_checked(
@@ -134,7 +154,13 @@ def open_checked(
     seed: int = 0,
     skip_bad: bool = False,
     left_out: frozenset[int] = frozenset(),
+    fits: Fits | None = None,
 ) -> Dataset:
-    """The samples of a file for training; with `skip_bad`, past those that cannot be used."""
+    """The samples of a file for training; with `skip_bad`, past those that cannot be used.
+
+    Args:
+        left_out: samples that the check found to be of no use.
+        fits: tries those that the check did not.
+    """
     dataset = open_data(data, answered, seed=seed, skip_bad=skip_bad)
-    return SkipsBad(dataset, left_out) if skip_bad else dataset
+    return SkipsBad(dataset, left_out, fits=fits) if skip_bad else dataset

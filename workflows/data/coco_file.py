@@ -19,8 +19,10 @@ from superlink.decoders.artifacts import BoolArray
 from superlink.decoders.rle import mask_of
 from superlink.router.errors import DataError, InputError
 from superlink.router.messages import ImageArray
+from superlink.workflows.data.records import picture_file, shortened
 
 OUTSIDE = 1.0  # pixels by which a box may leave its picture, as rounding in published files does
+LARGEST = 1 << 31  # side of a picture; a typing error beyond it is no number that boxes can be compared with
 
 Record = Mapping[str, Any]
 T = TypeVar("T")
@@ -31,7 +33,7 @@ class CocoImage:
     id: int
     path: Path
     size: tuple[int, int]  # (height, width)
-    where: str  # "instances.json, image 17"
+    where: str  # "annotations/instances.json, image 17"
     record: Record  # as in the file
 
     def pixels(self) -> ImageArray:
@@ -57,7 +59,7 @@ class CocoAnnotation:
     category: int
     xyxy: tuple[float, float, float, float]  # inside the picture
     segmentation: Any  # None where there is none
-    where: str  # "instances.json, annotation 3"
+    where: str  # "annotations/instances.json, annotation 3"
     record: Record  # as in the file
 
     def mask(self, size: tuple[int, int]) -> BoolArray:
@@ -122,9 +124,9 @@ def read_coco(path: str | Path, images: str | Path, *, skip_bad: bool = False) -
         if image is not None:
             found[image.id] = image
     rows: dict[int, list[CocoAnnotation]] = {key: [] for key in found}
-    lost = {record.get("id") for record in data["images"] if isinstance(record, dict)} - found.keys()
+    lost = {_id(record, "id") for record in data["images"]} - {None, *found}
     for record in data["annotations"]:
-        if isinstance(record, dict) and (record.get("iscrowd") or record.get("image_id") in lost):
+        if isinstance(record, dict) and (record.get("iscrowd") or _id(record, "image_id") in lost):
             continue
         annotation = read(record, lambda record: _annotation(path, record, found, names))
         if annotation is not None:
@@ -137,6 +139,12 @@ def read_coco(path: str | Path, images: str | Path, *, skip_bad: bool = False) -
         categories={record["id"]: record for record in data["categories"]},
         skipped=tuple(skipped),
     )
+
+
+def place_of(path: Path) -> str:
+    """A file as records name it: with its folder, since the files of all splits may have one name."""
+    path = path.absolute()
+    return f"{path.parent.name}/{path.name}" if path.parent.name else path.name
 
 
 def spoken(name: str, where: str) -> str:
@@ -185,11 +193,9 @@ def _image(path: Path, folder: Path, record: Any) -> CocoImage:
     where = _where(path, "image", record)
     key = _field(record, "id", int, where)
     height, width = _field(record, "height", int, where), _field(record, "width", int, where)
-    file = folder / _field(record, "file_name", str, where)
-    if height <= 0 or width <= 0:
-        raise DataError(f"{where}: has the size {[height, width]}")
-    if not file.is_file():
-        raise DataError(f"{where}: there is no picture {str(file)!r}")
+    if not (0 < height <= LARGEST and 0 < width <= LARGEST):
+        raise DataError(f"{where}: has the size {shortened([height, width])}")
+    file = picture_file(where, folder, _field(record, "file_name", str, where))
     return CocoImage(id=key, path=file, size=(height, width), where=where, record=record)
 
 
@@ -199,21 +205,28 @@ def _annotation(
     where = _where(path, "annotation", record)
     image, category = _field(record, "image_id", int, where), _field(record, "category_id", int, where)
     if image not in images:
-        raise DataError(f"{where}: there is no image {image}")
+        raise DataError(f"{where}: there is no image {shortened(image)}")
     if category not in names:
-        raise DataError(f"{where}: there is no category {category}")
+        raise DataError(f"{where}: there is no category {shortened(category)}")
     box = _field(record, "bbox", list, where)
-    if len(box) != 4 or not all(isinstance(side, int | float) and math.isfinite(side) for side in box):
-        raise DataError(f"{where}: bbox is {box}, expected four numbers x, y, width, height")
+    if len(box) != 4 or not all(is_number(side) for side in box):
+        raise DataError(f"{where}: bbox is {shortened(box)}, expected four numbers x, y, width, height")
     x, y, wide, high = map(float, box)
     height, width = images[image].size
     if wide <= 0 or high <= 0:
         raise DataError(f"{where}: the box {box} has no area")
     if x < -OUTSIDE or y < -OUTSIDE or x + wide > width + OUTSIDE or y + high > height + OUTSIDE:
         raise DataError(f"{where}: the box {box} leaves its picture of width {width} and height {height}")
+    # Both ends: one that begins beyond the edge would be inside out.
+    left, right = (min(max(end, 0.0), float(width)) for end in (x, x + wide))
+    top, bottom = (min(max(end, 0.0), float(height)) for end in (y, y + high))
+    if left >= right or top >= bottom:
+        raise DataError(
+            f"{where}: the box {box} has no area inside its picture of width {width} and height {height}"
+        )
     return CocoAnnotation(
         category=category,
-        xyxy=(max(x, 0.0), max(y, 0.0), min(x + wide, width), min(y + high, height)),
+        xyxy=(left, top, right, bottom),
         segmentation=record.get("segmentation"),
         where=where,
         record=record,
@@ -223,8 +236,24 @@ def _annotation(
 def _where(path: Path, kind: str, record: Any, position: int | None = None) -> str:
     key = record.get("id") if isinstance(record, dict) else None
     if key is None and position is not None:
-        return f"{path.name}, {kind} at position {position}"
-    return f"{path.name}, {kind} {key}"
+        return f"{place_of(path)}, {kind} at position {position}"
+    return f"{place_of(path)}, {kind} {shortened(key)}"
+
+
+def is_number(value: object) -> bool:
+    """Whether it can be computed with: JSON also has NaN, Infinity, and integers beyond every float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _id(record: Any, key: str) -> int | None:
+    """An id, or None where there is no proper one, which the checks of the record then say."""
+    value = record.get(key) if isinstance(record, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _field(record: Any, key: str, kind: type[T], where: str) -> T:
@@ -232,5 +261,5 @@ def _field(record: Any, key: str, kind: type[T], where: str) -> T:
         raise DataError(f"{where}: expected an object, got {type(record).__name__}")
     value = record.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataError(f"{where}: {key!r} is {value!r}, expected {kind.__name__}")
+        raise DataError(f"{where}: {key!r} is {shortened(value)}, expected {kind.__name__}")
     return value

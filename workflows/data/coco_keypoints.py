@@ -9,7 +9,6 @@ keypoints are asked for, shuffled; else some of them. Source of the sampling: Vi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -21,7 +20,16 @@ from superlink.router.errors import DataError
 from superlink.router.messages import Message
 from superlink.workflows.data.asking import asking
 from superlink.workflows.data.coco import class_list
-from superlink.workflows.data.coco_file import OUTSIDE, CocoAnnotation, CocoFile, CocoImage, read_coco, spoken
+from superlink.workflows.data.coco_file import (
+    OUTSIDE,
+    CocoAnnotation,
+    CocoFile,
+    CocoImage,
+    is_number,
+    place_of,
+    read_coco,
+    spoken,
+)
 from superlink.workflows.data.instructions.answers import answer
 from superlink.workflows.data.instructions.grammar import Split
 from superlink.workflows.data.instructions.phrases import Phrase, joined
@@ -157,7 +165,7 @@ def _keypoint_list(rng: Random, known: int, most: int) -> list[int]:
 
 def _parts(file: CocoFile, category: int) -> tuple[str, ...]:
     """Names of the keypoints of a category, as a person would say them; none where it has no list."""
-    where = f"{file.path.name}, category {category}"
+    where = f"{place_of(file.path)}, category {category}"
     names = file.categories[category].get("keypoints") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f"{where}: 'keypoints' is {names!r}, expected a list of names")
@@ -181,10 +189,7 @@ def _points(
         raise DataError(
             f"{row.where}: 'keypoints' has {found} numbers, expected 3 x {len(parts)}: x, y and visibility"
         )
-    if not all(
-        isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
-        for number in numbers
-    ):
+    if not all(is_number(number) for number in numbers):
         raise DataError(f"{row.where}: 'keypoints' has something that is no number")
     points = np.asarray(numbers, np.float64).reshape(-1, 3)
     if not np.isin(points[:, 2], (0, 1, 2)).all():

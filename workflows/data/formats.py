@@ -211,7 +211,7 @@ def _folder_of(file: Path, names: Sequence[str]) -> Path:
         return here
     best, most = here, 0
     for folder in (here, *inside, above, *beside):
-        found = sum((folder / name).is_file() for name in names)
+        found = sum(_is_file(folder / name) for name in names)
         if found > most:
             best, most = folder, found
     if most == 0:
@@ -220,3 +220,11 @@ def _folder_of(file: Path, names: Sequence[str]) -> Path:
             f"beside it; say where with --images"
         )
     return best
+
+
+def _is_file(path: Path) -> bool:
+    """A name that the disk refuses to look up is none here; the reader names its record."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,9 @@ from superlink.router.errors import DataError, InputError
 from superlink.router.messages import ImageArray
 
 T = TypeVar("T")
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 def checked_records(
@@ -96,11 +100,22 @@ def picture_file(where: str, folder: Path, name: object) -> Path:
         DataError: not a name, or no such file.
     """
     if not isinstance(name, str) or not name:
-        raise DataError(f"{where}: the picture is {name!r}, expected a file name")
+        raise DataError(f"{where}: the picture is {shortened(name)}, expected a file name")
     path = folder / name
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:  # a name longer than the disk takes, or a folder that may not be entered
+        raise DataError(
+            f"{where}: the picture {shortened(name)} cannot be looked up: {error.strerror or error}"
+        ) from error
+    if not there:
         raise DataError(f"{where}: there is no picture {str(path)!r}")
     return path
+
+
+def shortened(value: object) -> str:
+    """A value of a record as an error shows it: one that is long would bury what is wrong with it."""
+    return _SHORT.repr(value)
 
 
 def pixels_of(where: str, path: Path) -> ImageArray:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from superlink.decoders.artifacts import Artifact, Masks
+from superlink.router.errors import DataError, InputError
 from superlink.router.messages import Conversation, ImageArray
 
 
@@ -41,6 +43,17 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """What cannot be used in here is an error that names the sample it comes from."""
+    try:
+        yield
+    except (DataError, InputError) as error:
+        if source in str(error):
+            raise
+        raise type(error)(f"{source}: {error}") from error
 
 
 def iterate(dataset: Dataset) -> Iterator[Sample]:

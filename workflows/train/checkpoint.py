@@ -7,7 +7,6 @@ names. A folder under its final name is complete: it is written beside and renam
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from superlink.router.errors import ModelError
 from superlink.router.keymap import load_strictly
 from superlink.router.tokenizer import FILE_NAME, RouterTokenizer
 from superlink.workflows.train.average import RunningAverage
+from superlink.workflows.train.identity import differences
 from superlink.workflows.train.module import JointModule
 
 WEIGHTS, OPTIMIZER, AVERAGE, STATE = "weights", "optimizer", "average", "state.json"
@@ -53,7 +53,7 @@ def save(
     """Write the state after `step` steps and drop all but the newest `keep` checkpoints.
 
     Args:
-        identity: plain data that a resumed run must share (seed, batch sizes, stage lengths).
+        identity: what a resumed run must share, of `run_identity`.
     """
     final = folder_of(root, step)
     part = root / f".{final.name}.part"
@@ -87,13 +87,11 @@ def load(
         ModelError: the checkpoint belongs to another model or to a run with other settings.
     """
     state = load_json(folder / STATE)
-    stored = state["run"]
-    different = sorted(key for key in {*stored, *identity} if stored.get(key) != _plain(identity.get(key)))
+    different = differences(state["run"], identity)
     if different:
-        key = different[0]
         raise ModelError(
-            f"checkpoint {str(folder)!r} comes from a run with {key} = {stored.get(key)!r}, this one has "
-            f"{identity.get(key)!r}; use the same settings, another folder, or start again with --no-resume"
+            f"checkpoint {str(folder)!r} comes from a run with {different}; "
+            f"use the same settings, another folder, or start again with --no-resume"
         )
     load_strictly(module, load_weights(folder, WEIGHTS), f"the checkpoint {str(folder)!r}")
     _restore_moments(module, optimizer, load_weights(folder, OPTIMIZER))
@@ -129,10 +127,6 @@ def begin_with(module: JointModule, folder: Path) -> None:
     with torch.no_grad():
         for name, tensor in given.items():
             own[name].copy_(tensor)
-
-
-def _plain(value: object) -> object:
-    return json.loads(json.dumps(value))
 
 
 def _moments(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

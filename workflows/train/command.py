@@ -69,7 +69,7 @@ def train_command(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of the whole run; stages shrink in proportion.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, data order and noise.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of weights, data order and noise.")] = None,
     prefetch: Annotated[
         int | None, typer.Option(min=0, help="Processes of each worker that make samples ahead.")
     ] = None,

@@ -63,6 +63,13 @@ class Average:
     globs: tuple[str, ...]  # "decoders.stable_diffusion.unet.*"
     decay: float = 0.999  # of one step, after the first ones
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise InputError(
+                f"the decay of a running average must be at least 0 and below 1, such as 0.999; "
+                f"got {self.decay}"
+            )
+
 
 Lesson = Literal["all", "words", "patches", "cells", "pictures"]
 

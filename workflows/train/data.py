@@ -6,6 +6,7 @@ see the same batches, and a resumed run goes on with the very next sample. There
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -112,6 +113,11 @@ def _as_is(samples: list[Sample]) -> list[Sample]:
     return samples
 
 
+def _deaf(worker: int) -> None:
+    """Ctrl-C rings in every process of a terminal; the step that it lets finish needs its samples."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def batches(dataset: StepBatches, steps: range, *, prefetch: int) -> Iterator[list[Sample]]:
     """The batches of some steps, in order, made ahead by `prefetch` processes."""
     loader: DataLoader[list[Sample]] = DataLoader(
@@ -121,6 +127,7 @@ def batches(dataset: StepBatches, steps: range, *, prefetch: int) -> Iterator[li
         num_workers=prefetch,
         prefetch_factor=2 if prefetch else None,
         collate_fn=_as_is,
+        worker_init_fn=_deaf,
         multiprocessing_context="forkserver" if prefetch else None,
         # A generator of its own: the loader would draw from the one that dropout uses.
         generator=torch.Generator(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,8 +15,9 @@ from superlink.workflows.data.formats import DataFile
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.train.config import Average, Lora, Source, TrainConfig
 from superlink.workflows.train.kept_links import KEPT_LINKS
+from superlink.workflows.train.optimizer import ADAPTER_GLOB
 from superlink.workflows.train.plan import plan_calls, routing_tokens
-from superlink.workflows.train.staged import STAGED, Start
+from superlink.workflows.train.staged import STAGED, Start, numbers_of, steps_of, warmup_of
 
 
 class Fits:
@@ -78,6 +80,8 @@ def sources_of(
                 seed=seed,
                 skip_bad=skip_bad,
                 left_out=report.left_out,
+                # What was not among the samples that were tried is tried when it is drawn.
+                fits=Fits(start) if skip_bad else None,
             ),
             weight=float(report.samples),
         )
@@ -114,6 +118,8 @@ def config_of(
     Raises:
         InputError: no such recipe, or changes that do not fit together.
     """
+    if changes.lr is not None and not 0 < changes.lr < math.inf:
+        raise InputError(f"at a learning rate of {changes.lr} nothing is learned; give --lr a number above 0")
     if recipe not in STAGED:
         raise InputError(f"no recipe {recipe!r}; there are {', '.join(STAGED)}")
     lora = None if changes.lora is None else Lora(r=changes.lora, alpha=2 * changes.lora)
@@ -121,28 +127,28 @@ def config_of(
     config = STAGED[recipe](start, sources, samples=samples, **more)
     batch = changes.batch or config.global_batch
     (stage,) = config.stages
-    epochs = stage.steps * config.global_batch / samples if changes.epochs is None else changes.epochs
+    epochs = numbers_of(recipe, start).epochs if changes.epochs is None else changes.epochs
     # A batch that the workers cannot split evenly grows to one that they can.
     batch = -(-batch // changes.workers) * changes.workers
-    steps = changes.steps or max(1, round(epochs * samples / batch))
+    steps = changes.steps or steps_of(epochs, samples, batch)
     trainable = changes.trainable or stage.trainable
     weights = {} if changes.keep_links is None else {KEPT_LINKS: changes.keep_links}
     stage = replace(
         stage,
         steps=steps,
-        warmup=round(stage.warmup * steps / stage.steps),
-        lr=changes.lr or stage.lr,
+        warmup=warmup_of(steps),
+        lr=stage.lr if changes.lr is None else changes.lr,
         trainable=trainable,
     )
+    lora = lora or config.lora
+    learned = trainable if lora is None else (*trainable, ADAPTER_GLOB)  # adapters always learn
     return replace(
         config,
         stages=(stage,),
         global_batch=batch,
-        lora=lora or config.lora,
+        lora=lora,
         loss_weights={**config.loss_weights, **weights},
-        average=config.average
-        if changes.average is None
-        else Average(globs=trainable, decay=changes.average),
+        average=config.average if changes.average is None else Average(globs=learned, decay=changes.average),
         workers=changes.workers,
         use_gpu=changes.use_gpu,
         seed=changes.seed,

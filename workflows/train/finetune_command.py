@@ -73,7 +73,7 @@ def staged_command(
         ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share each batch.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of wordings, data order and noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of wordings, data order and noise.")] = 0,
     gpu: Gpu = False,
     local: Local = False,
     resume: Resume = True,

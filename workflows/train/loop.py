@@ -28,6 +28,7 @@ from superlink.workflows.train.collective import Collective, average_gradients
 from superlink.workflows.train.config import Stage, TrainConfig
 from superlink.workflows.train.data import Mixture, StepBatches, batches
 from superlink.workflows.train.hardest import hardest
+from superlink.workflows.train.identity import run_identity
 from superlink.workflows.train.kept_links import KEPT_LINKS
 from superlink.workflows.train.lora import add_adapters, merge_adapters
 from superlink.workflows.train.metrics import MetricsWriter, StepLog, Stopwatch
@@ -85,6 +86,7 @@ class TrainLoop:
             alike(self.module, stage.begins_as)
             match(stage.trainable, names)
         self.step = 0
+        self.identity = run_identity(config)  # once: data that grows while it is learned is not this run's
         found = checkpoint.checkpoints(folder / CHECKPOINTS) if resume else []
         holds = config.loss_weights.get(KEPT_LINKS, 0.0) > 0
         if config.weights is not None and (holds or not found):
@@ -101,7 +103,7 @@ class TrainLoop:
                 module=self.module,
                 optimizer=self.optimizer,
                 average=self.average,
-                identity=run_identity(config),
+                identity=self.identity,
             )
         self.evaluation = evaluation or self._validation()
         self.watch = Stopwatch()
@@ -298,7 +300,7 @@ class TrainLoop:
                 module=self.module,
                 optimizer=self.optimizer,
                 average=self.average,
-                identity=run_identity(self.config),
+                identity=self.identity,
                 keep=self.config.keep,
             )
         self.collective.barrier()
@@ -338,26 +340,3 @@ def attend_plainly(module: JointModule) -> None:
 def step_seed(seed: int, step: int, rank: int) -> int:
     """Seed of everything random in one step of one worker."""
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
-
-
-def run_identity(config: TrainConfig) -> dict[str, object]:
-    """What must not change between the starts of one run, or resuming would not be exact."""
-    average = config.average
-    muon = [group.glob for group in config.groups if group.muon]  # AdamW cannot go on from its moments
-    # Each worker chooses among its own rows.
-    chosen = [[s.name, s.hardest, config.workers] for s in config.stages if s.hardest < 1]
-    return {
-        **({"muon": muon} if muon else {}),
-        **({"hardest": chosen} if chosen else {}),
-        "average": None if average is None else [*average.globs, average.decay],
-        "seed": config.seed,
-        "stages": [
-            [
-                stage.name,
-                stage.steps,
-                stage.global_batch or config.global_batch,
-                [s.name for s in stage.mixture],
-            ]
-            for stage in config.stages
-        ],
-    }

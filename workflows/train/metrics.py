@@ -96,28 +96,41 @@ class StepLog:
 
     def _reset(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.present = dict.fromkeys(self.names, 0)
+        self.present: list[list[bool]] = []  # for each step, of every name
         self.norm, self.samples, self.steps = 0.0, 0, 0
 
     def add(
         self, losses: Mapping[str, Tensor], norm: float, *, samples: int, active: Mapping[str, float]
     ) -> None:
+        """One step of this worker.
+
+        Args:
+            losses: the terms that it had, and "total".
+            active: what losses were divided by, the same on every worker.
+        """
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        for name in self.names:  # the same on every worker, unlike `losses`
-            self.present[name] += name == "total" or name.partition("/")[0] in active
+        # A decoder that runs may still lack a term. Others are there where they count, even in a step that
+        # drew none of them: "kept_links" weighs as much more in the steps that it is drawn in.
+        self.present.append(
+            [name == "total" or (name in losses if "/" in name else name in active) for name in self.names]
+        )
         self.norm += norm
         self.samples += samples
         self.steps += 1
 
     def take(self, collective: Collective, device: torch.device) -> dict[str, Any]:
-        """Means over steps that had the term and over workers; starts again from nothing."""
-        sums = torch.tensor([float(self.sums.get(name, 0.0)) for name in self.names], device=device)
-        collective.sum(sums)
+        """Means over workers, and over the steps in which any of them had the term; then starts anew."""
+        sums = [float(self.sums.get(name, 0.0)) for name in self.names]
+        had = [float(one) for step in self.present for one in step]
+        both = torch.tensor([*sums, *had], device=device)
+        collective.sum(both)
+        width = len(self.names)
+        steps = (both[width:].reshape(-1, width) > 0).sum(0)
         losses = {
-            name: value / collective.world / self.present[name]
-            for name, value in zip(self.names, sums.tolist(), strict=True)
-            if self.present[name]
+            name: value / collective.world / count
+            for name, value, count in zip(self.names, both[:width].tolist(), steps.tolist(), strict=True)
+            if count
         }
         taken = {
             "losses": losses,

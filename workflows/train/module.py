@@ -23,7 +23,7 @@ from superlink.router.links import LinkBatch, SuperLink
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
 from superlink.router.tokens import RoutingToken
-from superlink.workflows.data.samples import Sample
+from superlink.workflows.data.samples import Sample, naming
 from superlink.workflows.train.config import Lesson
 from superlink.workflows.train.kept_links import KEPT_LINKS, kept_links_loss
 from superlink.workflows.train.link_words import LINK_WORDS, Words, link_words_loss, words_of
@@ -175,10 +175,17 @@ class JointModule(nn.Module):
 
         Raises:
             DataError: a sample whose targets do not match its routing tokens.
+            InputError: one whose words or pictures the router does not take; both name the sample's source.
         """
         conversations = [sample.conversation for sample in samples]
         config = self.router.config
-        rows = encode(conversations, self.tokenizer, config, training=True)
+        try:
+            rows = encode(conversations, self.tokenizer, config, training=True)
+        except InputError:
+            for sample in samples:  # whose it is
+                with naming(sample.source):
+                    encode([sample.conversation], self.tokenizer, config, training=True)
+            raise
         rows = rows.padded(LENGTHS, pad=config.token_ids.pad)
         assert rows.labels is not None
         by_decoder: dict[str, list[tuple[int, PlannedCall]]] = {}
@@ -187,7 +194,11 @@ class JointModule(nn.Module):
             last.append(tuple(last_tokens(sample, self.tokens)))
             # Neither picture nor target: the words of an answer are learned without its decoders.
             if lesson not in ("words", "patches") and (sample.image is not None or sample.targets):
-                for planned in plan_calls(sample, self.configs, self.tokens, salt=salt):
+                with naming(sample.source):
+                    calls = plan_calls(sample, self.configs, self.tokens, salt=salt)
+                    for planned in calls:
+                        self.configs[planned.decoder].check(planned.call)
+                for planned in calls:
                     by_decoder.setdefault(planned.decoder, []).append((row, planned))
         words = tuple(words_of(sample, tuple(self.tokens), self.tokenizer) for sample in samples)
         own = OWN_LESSONS.get(lesson)

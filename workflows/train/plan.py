@@ -101,7 +101,9 @@ def plan_calls(
             for owner, i in zip(owners, indices, strict=True)
         )
         name = f"{decoder}.{number}"
-        call = Call(id=name, links=links, image=sample.image, image_id=sample.source, seed=seed)
+        # No `image_id`: sources of two files may be spelled alike, and a decoder would take one's picture
+        # for the other's. Without a name pictures go by the array, which the calls of a sample share.
+        call = Call(id=name, links=links, image=sample.image, seed=seed)
         planned.append(PlannedCall(decoder=decoder, links=tuple(indices), call=call, target=artifact))
     return planned
 

@@ -173,6 +173,21 @@ STAGED: dict[str, Callable[..., TrainConfig]] = {
 }
 
 
+def numbers_of(name: str, start: Start, scale: Scale | None = None) -> Numbers:
+    """The numbers of a recipe for a model."""
+    return (SMALL if (scale or start.scale) == "tiny" else PUBLISHED)[name]
+
+
+def steps_of(epochs: float, samples: int, batch: int) -> int:
+    """Steps in which every one of `samples` is seen `epochs` times; at least one."""
+    return max(1, math.ceil(round(epochs * samples / batch, 6)))  # .7 x 10 is more than 7 for a float
+
+
+def warmup_of(steps: int) -> int:
+    """Steps of warm-up of a whole run of so many."""
+    return math.ceil(WARMUP * steps)
+
+
 def _run(
     name: str,
     start: Start,
@@ -186,15 +201,15 @@ def _run(
     if samples < 1 or not data:
         raise InputError(f"recipe {name!r} needs data, got {len(data)} sources with {samples} samples")
     small = (scale or start.scale) == "tiny"
-    numbers = (SMALL if small else PUBLISHED)[name]
+    numbers = numbers_of(name, start, scale)
     batch = numbers.batch
-    steps = max(1, math.ceil(numbers.epochs * samples / batch))
+    steps = steps_of(numbers.epochs, samples, batch)
     stage = Stage(
         name=name,
         steps=steps,
         mixture=tuple(data),
         lr=numbers.lr,
-        warmup=math.ceil(WARMUP * steps),
+        warmup=warmup_of(steps),
         floor=0.0,
         trainable=trainable,
     )

@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from superlink.router.errors import SuperlinkError, TrainError
+from superlink.router.errors import InputError, SuperlinkError, TrainError
 from superlink.workflows.train.config import TrainConfig
 
 STOP = "stop"
@@ -70,6 +70,8 @@ def _launch(start: Start, config: TrainConfig, folder: Path, *, resume: bool) ->
     from superlink.workflows.train.loop import CHECKPOINTS, MODEL
 
     folder = folder.absolute()
+    if not resume:
+        _keep_the_start(config, folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         for name in (CHECKPOINTS, MODEL, "tensorboard", "ray"):
@@ -81,6 +83,20 @@ def _launch(start: Start, config: TrainConfig, folder: Path, *, resume: bool) ->
     done = checkpoints(folder / CHECKPOINTS)
     steps = done[-1][0] if done else 0
     return RunResult(folder=folder, steps=steps, finished=steps == config.steps)
+
+
+def _keep_the_start(config: TrainConfig, folder: Path) -> None:
+    """Raises InputError where dropping an earlier run would drop what this one begins with."""
+    begins = {
+        "the model to start from": getattr(config.system, "folder", None),
+        "the weights to begin with": config.weights,
+    }
+    for what, path in begins.items():
+        if isinstance(path, str | Path) and Path(path).resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"{what} ({str(path)!r}) would be dropped with the earlier run in {str(folder)!r}; give the "
+                f"new run another folder (--out)"
+            )
 
 
 def work(config: TrainConfig, folder: Path, device: str) -> None:

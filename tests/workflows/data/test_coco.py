@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -60,12 +61,13 @@ def test_a_sample_asks_for_classes_and_holds_every_box_of_those(tmp_path: Path) 
         (target,) = sample.targets
         boxes = target.artifact
         assert isinstance(boxes, Boxes)
-        assert (target.token, sample.task, sample.source) == ("[DET]", "detect", "found.json, image 5")
+        source = f"{tmp_path.name}/found.json, image 5"
+        assert (target.token, sample.task, sample.source) == ("[DET]", "detect", source)
         assert expected_routing(sample) == tuple(("[DET]", name) for name in boxes.names)
         assert {"person", "dog"} <= set(boxes.names) <= {"person", "dog", "fire hydrant"}
         found = {(name, *box) for name, box in zip(boxes.phrases, boxes.xyxy.tolist(), strict=True)}
         assert found == {("dog", 2, 3, 12, 9), ("person", 0, 0, 1, 20), ("dog", 20, 10, 30, 20)}
-        asked = sample.conversation[0].text.lower().replace("people", "person")
+        asked = re.sub("people|everyone|everybody", "person", sample.conversation[0].text.lower())
         assert all(name[:4] in asked for name in boxes.names)
         assert sample.image is not None
         assert sample.image.shape == (*SIZE, 3)
@@ -143,6 +145,28 @@ DAMAGE = {
     ),
     "a box without area": (change("annotations", 0, "bbox", value=[2, 3, 0, 6]), "has no area"),
     "a box of words": (change("annotations", 0, "bbox", value=["a", 3, 1, 6]), "expected four numbers"),
+    "a box that rounds to nothing inside": (
+        change("annotations", 0, "bbox", value=[30.5, 3, 0.3, 6]),
+        "has no area inside its picture of width 30",
+    ),
+    "a box just above the picture": (
+        change("annotations", 0, "bbox", value=[3, -0.8, 4, 0.5]),
+        "has no area inside its picture",
+    ),
+    "a side beyond every float": (
+        change("annotations", 0, "bbox", value=[2, 3, 10**400, 6]),
+        "annotation 1: bbox is .* expected four numbers",
+    ),
+    "a picture beyond every disk": (change("images", 0, "width", value=10**400), "image 5: has the size"),
+    "an image id that is a list": (change("images", 0, "id", value=[1]), r"'id' is \[1\], expected int"),
+    "an annotation of a list of images": (
+        change("annotations", 0, "image_id", value=[1]),
+        r"annotation 1: 'image_id' is \[1\], expected int",
+    ),
+    "a name longer than the disk takes": (
+        change("images", 0, "file_name", value="a" * 300),
+        "image 5: the picture .* cannot be looked up: ",
+    ),
     "a box of NaN": (change("annotations", 0, "bbox", value=[float("nan"), 3, 1, 6]), "four numbers"),
     "no categories": (change("categories", value=[]), "has no categories"),
     "no annotations": (change("annotations", value=None), "no list 'annotations'"),
@@ -154,8 +178,36 @@ def test_a_damaged_record_is_named_with_file_and_record(what: str, tmp_path: Pat
     apply, said = DAMAGE[what]
     data = coco()
     apply(data)
-    with pytest.raises(DataError, match=rf"found\.json.*{said}"):
+    with pytest.raises(DataError, match=rf"found\.json.*{said}") as caught:
         CocoSamples(write(tmp_path, data), tmp_path)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "what", [what for what in DAMAGE if any(word in what for word in ("box", "list", "beyond", "longer"))]
+)
+def test_any_damaged_record_can_be_left_out(what: str, tmp_path: Path) -> None:
+    data = coco()
+    DAMAGE[what][0](data)
+    samples = CocoSamples(write(tmp_path, data), tmp_path, skip_bad=True)
+    assert len(samples.skipped) >= 1
+    assert samples[len(samples) - 1].source.endswith("found.json, image 6")
+
+
+def test_a_box_that_hangs_over_the_edge_is_cut_off_at_both_ends(tmp_path: Path) -> None:
+    data = coco()
+    data["annotations"][0]["bbox"] = [-0.5, -0.5, 31, 21]
+    boxes = CocoSamples(write(tmp_path, data), tmp_path)[0].targets[0].artifact
+    assert isinstance(boxes, Boxes)
+    assert [0, 0, 30, 20] in boxes.xyxy.tolist()
+
+
+def test_files_of_one_name_are_told_apart_by_their_folder(tmp_path: Path) -> None:
+    sources = []
+    for folder in (tmp_path / "train", tmp_path / "valid"):
+        folder.mkdir()
+        sources.append(CocoSamples(write(folder, coco()), folder)[0].source)
+    assert sources == ["train/found.json, image 5", "valid/found.json, image 5"]
 
 
 def test_damaged_records_can_be_skipped_and_are_reported(tmp_path: Path) -> None:
@@ -167,8 +219,8 @@ def test_damaged_records_can_be_skipped_and_are_reported(tmp_path: Path) -> None
     assert len(samples) == 2
     assert len(samples[0].targets[0].artifact.phrases) == 2  # type: ignore[union-attr]  # boxes
     assert [message.split(":")[0] for message in samples.skipped] == [
-        "found.json, image 7",
-        "found.json, annotation 1",
+        f"{tmp_path.name}/found.json, image 7",
+        f"{tmp_path.name}/found.json, annotation 1",
     ]
 
 

@@ -59,7 +59,8 @@ def test_keypoints_follow_their_names_and_their_objects(tmp_path: Path) -> None:
         (target,) = sample.targets
         found = target.artifact
         assert isinstance(found, Keypoints)
-        assert (target.token, sample.task, sample.source) == ("[POSE]", "keypoints", "poses.json, image 5")
+        source = f"{tmp_path.name}/poses.json, image 5"
+        assert (target.token, sample.task, sample.source) == ("[POSE]", "keypoints", source)
         assert set(found.names) == {"cat", "dog"}
         assert found.phrases == ("cat", "dog")
         np.testing.assert_array_equal(found.xyxy, [[2, 3, 12, 9], [20, 10, 30, 20]])
@@ -129,7 +130,7 @@ def test_damaged_records_can_be_skipped_and_are_reported(tmp_path: Path) -> None
     samples = KeypointSamples(write(tmp_path, data), tmp_path, skip_bad=True)
     assert samples[0].targets[0].artifact.phrases == ("dog",)  # type: ignore[union-attr]  # keypoints
     (message,) = samples.skipped
-    assert message.startswith("poses.json, annotation 1: ")
+    assert message.startswith(f"{tmp_path.name}/poses.json, annotation 1: ")
 
 
 def test_a_file_without_keypoints_says_so(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_format_is_found_out_from_a_file_and_from_its_folder(kind: str, tmp_pa
     data = recognise(path)
     assert (data.path, data.format, data.images) == (path, kind, tmp_path)
     assert recognise(tmp_path) == data
-    assert open_data(data, ALL)[0].source.startswith(path.name)
+    assert path.name in open_data(data, ALL)[0].source
 
 
 @pytest.mark.parametrize("place", ["pictures", "../train2017"])
@@ -162,3 +162,29 @@ def test_samples_that_cannot_be_used_give_way_to_the_next(tmp_path: Path) -> Non
         SkipsBad(open_data(data, ALL, skip_bad=True), range(10))[0]
     with pytest.raises(DataError, match="line 11"):
         open_checked(data, ALL)
+
+
+def test_samples_that_were_not_tried_give_way_too_where_they_do_not_fit(tmp_path: Path) -> None:
+    tried: list[str] = []
+
+    def fits(sample: Sample) -> None:
+        tried.append(sample.source)
+        if sample.source.endswith("line 7"):
+            raise InputError("too long")
+
+    samples = open_checked(damaged(tmp_path), ALL, skip_bad=True, fits=fits)
+    lines = [samples[index].source for index in (5, 6, 7, 5, 6, 7)]
+    assert lines == [f"talk.jsonl, line {number}" for number in (6, 8, 8, 6, 8, 8)]
+    assert tried == [f"talk.jsonl, line {number}" for number in (6, 7, 8)]  # once, not every epoch
+    with pytest.raises(
+        DataError, match=r"none of 11 samples can be used; the last: talk\.jsonl, line 7: too"
+    ):
+        open_checked(damaged(tmp_path), ALL, skip_bad=True, left_out=frozenset(range(11)) - {6}, fits=fits)[0]
+
+
+def test_a_name_longer_than_the_disk_takes_is_the_fault_of_its_record(tmp_path: Path) -> None:
+    path = test_llava.write(tmp_path, [dict(test_llava.GOOD[0], image="a" * 300), test_llava.GOOD[0]])
+    data = recognise(path)
+    with pytest.raises(DataError, match=r"talk\.jsonl, line 1: the picture 'a+\.\.\.a+' cannot be looked up"):
+        open_data(data, ALL)
+    assert len(open_data(data, ALL, skip_bad=True)) == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections import Counter
 
 import pytest
@@ -93,6 +94,24 @@ def test_a_stream_taken_up_at_a_step_goes_on_with_that_step(prefetch: int) -> No
     whole = [sources_of(batch) for batch in batches(dataset, range(0, 6), prefetch=0)]
     resumed = [sources_of(batch) for batch in batches(dataset, range(4, 6), prefetch=prefetch)]
     assert resumed == whole[4:]
+
+
+class Listening:
+    """Samples that say whether their process would end at Ctrl-C."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Sample:
+        deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        return Sample(conversation=(), image=None, targets=(), task="", source="deaf" if deaf else "listens")
+
+
+def test_processes_that_make_samples_ahead_outlive_ctrl_c() -> None:
+    stream = Mixture([Source(name="a", open=Listening)], seed=0)
+    dataset = StepBatches(stream, global_batch=2, rank=0, world=1)
+    assert [sources_of(batch) for batch in batches(dataset, range(2), prefetch=1)] == [["deaf"] * 2] * 2
+    assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
 def test_text_only_batches_keep_the_words_and_drop_the_rest() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,14 @@ from typer.testing import CliRunner
 
 import superlink
 from superlink.router.checkpoint import load_weights
-from superlink.router.errors import DataError, InputError
+from superlink.router.errors import DataError, InputError, ModelError
+from superlink.workflows.data.checking import check_data
+from superlink.workflows.data.formats import recognise
 from superlink.workflows.train.command import app
+from superlink.workflows.train.finetune import checked, sources_of
 from superlink.workflows.train.metrics import read_lines
 from superlink.workflows.train.recipes import RECIPES
-from superlink.workflows.train.staged import STAGED
+from superlink.workflows.train.staged import STAGED, Start
 from tests.workflows.train.test_shapes import small_system
 
 SIDE = 64
@@ -136,21 +142,125 @@ def test_bad_records_stop_the_run_unless_it_is_told_to_go_on(
     assert isinstance(stopped.exception, DataError)
     message = str(stopped.exception)
     assert message.startswith(
-        "3 records cannot be used; the first: things.json, image 9: there is no picture"
+        f"3 records cannot be used; the first: {tmp_path.name}/things.json, image 9: there is no picture"
     )
     assert "--skip-bad" in message
     assert "\n" not in message
     for said in (
         "things.json: coco, 4 samples: ",
-        "bad: things.json, image 9: there is no picture",
-        "bad: things.json, annotation 1: the box",
-        "bad: things.json, image 3: ",
+        f"bad: {tmp_path.name}/things.json, image 9: there is no picture",
+        f"bad: {tmp_path.name}/things.json, annotation 1: the box",
+        f"bad: {tmp_path.name}/things.json, image 3: ",
     ):
         assert said in stopped.stderr
     assert not (tmp_path / "a").exists()
     gone_on = called(model, tmp_path / "b", *call, "--skip-bad")
     assert gone_on.exit_code == 0, gone_on.output
     assert (tmp_path / "b" / "model" / "system.json").is_file()
+
+
+def talk_of(path: Path, answers: list[str]) -> Path:
+    turns = ([{"from": "human", "value": "What?"}, {"from": "gpt", "value": answer}] for answer in answers)
+    path.write_text("".join(json.dumps({"conversations": turn}) + "\n" for turn in turns))
+    return path
+
+
+def test_a_record_that_was_not_among_those_tried_is_named_or_skipped(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As line 6 of 600 is, of which 500 are tried."""
+    default = check_data.__kwdefaults__
+    assert default is not None
+    monkeypatch.setitem(default, "most", 2)
+    talk = talk_of(tmp_path / "talk.jsonl", ["Yes.", "no " * 9000, "No.", "Maybe."])
+    call = ("--data", talk, "--steps", "3", "--batch", "4")
+    stopped = called(model, tmp_path / "a", *call)
+    assert isinstance(stopped.exception, InputError)
+    assert re.fullmatch(
+        r"talk\.jsonl, line 2: the last round needs \d+ positions, the router takes .*",
+        str(stopped.exception),
+    )
+    gone_on = called(model, tmp_path / "b", *call, "--skip-bad")
+    assert gone_on.exit_code == 0, gone_on.output
+
+
+def test_sources_that_try_their_samples_reach_other_processes(model: Path, tmp_path: Path) -> None:
+    start = Start.of(model)
+    reports = checked(start, [recognise(talk_of(tmp_path / "talk.jsonl", ["Yes.", "No."]))])
+    (source,) = sources_of(start, reports, skip_bad=True)
+    assert len({pickle.loads(pickle.dumps(source)).open()[index].source for index in (0, 1)}) == 2
+
+
+def test_another_run_in_the_folder_of_a_finished_one_is_refused(
+    model: Path, boxes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    call = ("--data", boxes, "--steps", "1", "--batch", "2")
+    assert called(model, out, *call).exit_code == 0
+    assert called(model, out, *call).exit_code == 0
+    other = tmp_path / "other" / boxes.name
+    other.parent.mkdir()
+    other.write_text(boxes.read_text() + " ")
+    for changed, said in (
+        (
+            (*call, "--lr", "1e-2"),
+            r"rates\.finetune\.lr = 0\.0002, this one has 0\.01; use the same settings",
+        ),
+        (
+            (*call, "--trainable", "decoders.*"),
+            r"learned\.finetune\.trainable = \[.*\], this one has \['decoders\.\*'\]; use",
+        ),
+        (
+            ("--data", other, "--images", tmp_path, *call[2:]),
+            r"data\.finetune\.1-1-things\.open\.0\.path = \['.*things\.json', \d+\], this one has "
+            r"\['.*things\.json', \d+\]; use",
+        ),
+    ):
+        refused = called(model, out, *changed)
+        assert isinstance(refused.exception, ModelError), refused.output
+        assert re.search(rf"comes from a run with {said}", str(refused.exception)), refused.exception
+        assert "\n" not in str(refused.exception)
+    again = called(out / "model", out, *call)
+    assert re.search(r"with start = '.*smoke', this one has '.*run/model'; use", str(again.exception))
+
+
+def test_starting_anew_does_not_drop_the_model_that_it_starts_from(
+    model: Path, boxes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    start = shutil.copytree(model, out / "model")
+    (tmp_path / "link").symlink_to(start)
+    for path in (start, tmp_path / "link"):
+        result = called(path, out, "--data", boxes, "--steps", "1", "--batch", "2", "--no-resume")
+        assert isinstance(result.exception, InputError)
+        assert str(result.exception) == (
+            f"the model to start from ({str(path)!r}) would be dropped with the earlier run in {str(out)!r}; "
+            f"give the new run another folder (--out)"
+        )
+    assert (start / "system.json").is_file()
+
+
+def test_numbers_that_mean_nothing_are_refused(model: Path, boxes: Path, tmp_path: Path) -> None:
+    for option, value, said in (
+        ("--lr", "0", "at a learning rate of 0.0 nothing is learned; give --lr a number above 0"),
+        ("--average", "1", "must be at least 0 and below 1, such as 0.999; got 1.0"),
+        ("--average", "-0.5", "must be at least 0 and below 1, such as 0.999; got -0.5"),
+    ):
+        result = called(model, tmp_path / "x", "--data", boxes, option, value)
+        assert isinstance(result.exception, InputError)
+        assert said in str(result.exception)
+    assert called(model, tmp_path / "x", "--data", boxes, "--seed", "-1").exit_code == 2
+    assert CliRunner().invoke(app, ["shapes-smoke", "--seed", "-1"]).exit_code == 2
+    assert not (tmp_path / "x").exists()
+
+
+def test_adapters_are_averaged_like_all_that_learns(model: Path, boxes: Path, tmp_path: Path) -> None:
+    result = called(
+        model, tmp_path, "--data", boxes, "--steps", "1", "--batch", "2", "--lora", "2", "--average", "0.5"
+    )
+    assert result.exit_code == 0, result.output
+    averages = load_weights(tmp_path / "checkpoints" / "step-00000001", "average")
+    assert any("lora_A" in name for name in averages)
 
 
 def test_several_kinds_of_data_train_together_and_can_be_checked_alone(

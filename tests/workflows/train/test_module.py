@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from superlink.decoders.testing import check_decoder
-from superlink.router.errors import DataError
+from superlink.router.errors import DataError, InputError
+from superlink.router.messages import Message
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.train.collective import Alone
 from superlink.workflows.train.loop import TrainLoop
 from superlink.workflows.train.module import JointModule
-from tests.workflows.train.tiny_system import DET, ToyConfig, ToyDecoder, ToySamples, toy_config
+from tests.workflows.train.tiny_system import DET, ToyConfig, ToyDecoder, ToySamples, sample_of, toy_config
 
 
 @pytest.fixture
@@ -43,6 +44,15 @@ def test_the_language_loss_is_the_mean_over_all_label_tokens(module: JointModule
     expected = F.cross_entropy(output.logits[:, :-1].flatten(0, 1), batch.rows.labels[:, 1:].flatten())
     torch.testing.assert_close(terms["language"], expected)
     assert batch.counts["language"] == float((batch.rows.labels != -100).sum())
+
+
+def test_a_sample_that_the_router_cannot_take_is_named(module: JointModule) -> None:
+    long = (Message(role="user", text="go"), Message(role="assistant", text="so " * 500))
+    rows = [*samples("chat"), sample_of(long, None, (), index=77)]
+    with pytest.raises(
+        InputError, match=r"^toy:77: the last round needs \d+ positions, the router takes 128"
+    ):
+        module.prepare(rows)
 
 
 def test_a_decoder_that_nothing_asks_for_is_not_run_and_gets_no_gradient(module: JointModule) -> None:

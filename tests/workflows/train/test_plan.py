@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from superlink.decoders.artifacts import Boxes
+from superlink.decoders.sam.inputs import distinct_pictures
 from superlink.router.errors import DataError
 from superlink.router.messages import Message
 from superlink.workflows.data.samples import Sample, Target
@@ -59,6 +60,16 @@ def test_a_decoder_that_does_not_gather_gets_a_call_for_each_link() -> None:
     targets = [Target(token="[DET]", artifact=boxes(name)) for name in ("cat", "dog")]
     planned = plan_calls(sample("<det>cat</det>[DET]<det>dog</det>[DET]", *targets), configs, TOKENS)
     assert [(p.links, p.target.names) for p in planned] == [((0,), ("cat",)), ((1,), ("dog",))]
+
+
+def test_pictures_of_two_files_that_spell_their_source_alike_stay_two() -> None:
+    """Every split of a data set may be called _annotations.coco.json and count its pictures from 0."""
+    text, target = "<det>cat</det>[DET] <det>man</det>[POSE]", boxes("cat")
+    targets = (Target(token="[DET]", artifact=target), Target(token="[POSE]", artifact=boxes("man")))
+    calls = [one.call for _ in range(2) for one in plan_calls(sample(text, *targets), CONFIGS, TOKENS)]
+    first, places = distinct_pictures(calls)
+    assert (first, places) == ([0, 2], (0, 0, 1, 1))
+    assert calls[0].seed == calls[2].seed  # noise goes by the source, as before
 
 
 def test_tokens_of_earlier_messages_make_no_calls() -> None:

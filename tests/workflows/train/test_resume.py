@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +19,8 @@ from superlink.router.errors import InputError, ModelError
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.train import checkpoint
 from superlink.workflows.train.collective import Alone
-from superlink.workflows.train.config import ParamGroup, Stage, TrainConfig
+from superlink.workflows.train.config import Lora, ParamGroup, Source, Stage, TrainConfig
+from superlink.workflows.train.identity import differences
 from superlink.workflows.train.loop import TrainLoop
 from superlink.workflows.train.metrics import read_lines
 from superlink.workflows.train.module import JointModule
@@ -135,8 +140,77 @@ def test_a_run_with_another_optimiser_does_not_take_up_the_checkpoint(tmp_path: 
     with pytest.raises(ModelError, match=r"muon = None, this one has \['router\.llm\.\*layers\*'\]"):
         start(by_muon, tmp_path / "adam")
     run_until(by_muon, tmp_path / "muon", 2)
-    with pytest.raises(ModelError, match=r"this one has None; use the same settings"):
+    with pytest.raises(ModelError, match=r"this one has None \(optimizer\.groups differ too\); use the"):
         start(two_stages(), tmp_path / "muon")
+
+
+def with_stage(config: TrainConfig, **changes: Any) -> TrainConfig:
+    return replace(config, stages=(replace(config.stages[0], **changes), *config.stages[1:]))
+
+
+OTHER = {
+    "rates.words.lr = 0.001, this one has 0.5": with_stage(two_stages(), lr=0.5),
+    "rates.words.warmup = 2, this one has 1": with_stage(two_stages(), warmup=1),
+    "rates.words.floor = 0.02, this one has 1.0": with_stage(two_stages(), floor=1.0),
+    "learned.words.lesson = 'words', this one has 'all'": with_stage(two_stages(), lesson="all"),
+    "learned.words.trainable = ['*'], this one has ['router.*']": with_stage(
+        two_stages(), trainable=("router.*",)
+    ),
+    "data.words.1-toy.open.0 = ['detect', 'pose', 'both', 'chat'], this one has ['chat']": with_stage(
+        two_stages(), mixture=(Source(name="toy", open=partial(ToySamples, ("chat",))),)
+    ),
+    "data.words.1-toy.weight = 1.0, this one has 2.0": with_stage(
+        two_stages(),
+        mixture=(replace(two_stages().stages[0].mixture[0], weight=2.0),),
+    ),
+    "losses.counter = None, this one has 2.0": two_stages(loss_weights={"counter": 2.0}),
+    "optimizer.clip = 1.0, this one has 9.0": two_stages(clip=9.0),
+    "lora = None, this one has {'r': 4}": two_stages(lora=Lora(r=4)),
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stopped")
+    run_until(two_stages(), folder, 1)
+    return folder
+
+
+@pytest.mark.parametrize("said", OTHER)
+def test_what_changes_a_run_is_named_with_both_values(said: str, stopped: Path) -> None:
+    with pytest.raises(ModelError, match=re.escape(f"comes from a run with {said}; use the same")) as caught:
+        start(OTHER[said], stopped)
+    assert "\n" not in str(caught.value)
+
+
+def test_how_a_run_is_watched_and_shared_may_change_when_it_goes_on(stopped: Path) -> None:
+    changed = two_stages(workers=2, micro_batch=2, threads=2, log_every=7, prefetch=1, eval_every=3)
+    assert start(replace(changed, keep=1, checkpoint_every=9), stopped).step == 1
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on_where_it_says_nothing(tmp_path: Path) -> None:
+    run_until(two_stages(), tmp_path, 1)
+    file = tmp_path / "checkpoints" / "step-00000001" / "state.json"
+    state = json.loads(file.read_text())
+    state["run"] = {key: state["run"][key] for key in ("average", "seed", "stages")}
+    file.write_text(json.dumps(state))
+    assert start(with_stage(two_stages(), lr=0.5), tmp_path).step == 1
+    with pytest.raises(ModelError, match="seed = 0, this one has 9"):
+        start(two_stages(seed=9), tmp_path)
+    by_muon = two_stages(groups=(ParamGroup(glob="router.llm.*layers*", muon=True),))
+    with pytest.raises(ModelError, match="muon = None"):
+        start(by_muon, tmp_path)
+
+
+def test_long_values_are_shortened_and_further_differences_only_named() -> None:
+    before = {"data": {"a": "x" * 900, "b": 1, "c": 2}, "seed": 1}
+    now = {"data": {"a": "y" * 900, "b": 2, "c": 2}, "seed": 2}
+    said = differences(before, now)
+    assert re.fullmatch(
+        r"data\.a = 'x+\.\.\.x+', this one has 'y+\.\.\.y+' \(data\.b, seed differ too\)", said
+    )
+    assert len(said) < 320
+    assert differences(before, dict(before)) == ""
 
 
 def test_a_finished_run_is_not_trained_any_further(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -192,6 +193,40 @@ def test_changes_replace_numbers_of_the_recipe(start: Start) -> None:
         made("bake")
 
 
+@pytest.mark.parametrize(
+    ("recipe", "samples", "changes", "steps", "warmup"),
+    [
+        ("finetune", 3, {"steps": 300}, 300, 9),  # the recipe alone is one step
+        ("finetune", 3, {"batch": 1}, 15, 1),  # five epochs, not those of a rounded step
+        ("finetune", 100, {}, 32, 1),
+        ("finetune", 10, {"epochs": 0.7, "batch": 1}, 7, 1),
+        ("align", 2000, {"batch": 16}, 375, 12),
+    ],
+)
+def test_warm_up_and_epochs_are_those_of_the_final_run(
+    start: Start, recipe: str, samples: int, changes: dict[str, Any], steps: int, warmup: int
+) -> None:
+    config = config_of(recipe, start, DATA, samples=samples, changes=Changes(**changes))
+    assert (config.stages[0].steps, config.stages[0].warmup) == (steps, warmup)
+
+
+def test_a_published_run_in_small_batches_warms_up_for_a_moment(start: Start) -> None:
+    wide = replace(start, router=replace(start.router, llm={**start.router.llm, "hidden_size": 1024}))
+    assert wide.scale == "visionllm-v2-7b"
+    config = config_of("align", wide, DATA, samples=2000, changes=Changes(batch=16))
+    assert (config.stages[0].steps, config.stages[0].warmup) == (125, 4)
+
+
+def test_a_running_average_is_also_one_of_the_adapters(start: Start) -> None:
+    for recipe, changes in (
+        ("finetune", Changes(lora=4, average=0.9)),
+        ("multi-capacity", Changes(average=0.9)),
+    ):
+        config = config_of(recipe, start, DATA, samples=100, changes=changes)
+        assert config.average is not None
+        assert config.average.globs == (*config.stages[0].trainable, "*.lora_*")
+
+
 def test_every_recipe_has_a_summary_for_the_command_line() -> None:
     assert list(SUMMARIES) == list(STAGED)
 
@@ -215,9 +250,9 @@ def test_keypoints_that_a_model_does_not_know_are_bad_records(start: Start, tmp_
     (report,) = checked(narrow, [recognise(path)])
     assert not report.tasks
     (reason,) = report.bad
-    assert reason.startswith("poses.json, image 5: ")
+    assert reason.startswith(f"{tmp_path.name}/poses.json, image 5: ")
     assert "it knows elbow" in reason
-    with pytest.raises(DataError, match=r"1 records cannot be used; the first: poses\.json, image 5"):
+    with pytest.raises(DataError, match=r"1 records cannot be used; the first: .*/poses\.json, image 5"):
         sources_of(narrow, [report])
-    with pytest.raises(DataError, match=r"poses\.json: no sample can be used; the first: poses"):
+    with pytest.raises(DataError, match=r"poses\.json: no sample can be used; the first: .*/poses"):
         sources_of(narrow, [report], skip_bad=True)

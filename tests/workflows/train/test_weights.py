@@ -18,6 +18,7 @@ from superlink.workflows.train.collective import Alone
 from superlink.workflows.train.command import app
 from superlink.workflows.train.config import TrainConfig
 from superlink.workflows.train.loop import TrainLoop
+from superlink.workflows.train.trainer import run_local
 from tests.workflows.train.tiny_system import toy_config
 
 
@@ -61,6 +62,23 @@ def test_a_resumed_run_goes_on_with_its_own_weights(tmp_path: Path, other: Train
     first = begun(toy_config(), tmp_path)
     assert first.run()
     torch.testing.assert_close(state(begun(toy_config(), tmp_path, newest)), state(first), rtol=0, atol=0)
+
+
+def test_starting_anew_does_not_drop_the_weights_that_it_begins_with(tmp_path: Path) -> None:
+    assert run_local(toy_config(), tmp_path).finished
+    ((_, newest),) = checkpoints(tmp_path / "checkpoints")[-1:]
+    with pytest.raises(InputError, match=r"the weights to begin with \('.*step-00000006'\) would be dropped"):
+        run_local(replace(toy_config(), weights=newest), tmp_path, resume=False)
+    assert newest.is_dir()
+    assert run_local(replace(toy_config(), weights=newest), tmp_path / "new", resume=False).finished
+
+
+def test_links_that_are_held_to_other_weights_make_another_run(tmp_path: Path, other: TrainLoop) -> None:
+    ((_, newest),) = checkpoints(other.folder / "checkpoints")[-1:]
+    config = toy_config(loss_weights={"kept_links": 1.0})
+    assert begun(config, tmp_path).run()
+    with pytest.raises(ModelError, match=r"held\.weights = None, this one has '.*step-00000006'"):
+        begun(config, tmp_path, newest)
 
 
 def test_weights_that_do_not_fit_are_named_and_nothing_is_taken(tmp_path: Path, other: TrainLoop) -> None:
