@@ -320,7 +320,9 @@ def test_the_embedded_model_runs_a_whole_workflow_and_a_saved_one_the_same(tmp_p
     assert len(result["stars"]) >= 1
     assert set(result["stars"].phrases) == {"star"}
     again = Workflow.load(wf.save(tmp_path / "wf.yaml"), system=TINY).invoke(scene)
-    assert np.array_equal(again["merged"].xyxy, result["merged"].xyxy)
+    # Which crops share a pass depends on time, and last digits on that.
+    np.testing.assert_allclose(again["merged"].xyxy, result["merged"].xyxy, atol=1e-3)
+    assert again["merged"].phrases == result["merged"].phrases
     assert np.array_equal(again["hidden"].pixels, result["hidden"].pixels)
     assert again["alarm"] == result["alarm"]
 

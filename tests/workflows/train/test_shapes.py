@@ -192,8 +192,15 @@ def test_two_ray_workers_train_like_one(tmp_path: Path, monkeypatch: pytest.Monk
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
+    # In samples of some seeds two matches or chosen queries are nearly level; there last digits decide.
     config = replace(
-        shapes_smoke().shortened(5), workers=2, autocast=False, tensorboard=False, log_every=1, eval_every=0
+        shapes_smoke().shortened(5),
+        seed=3,
+        workers=2,
+        autocast=False,
+        tensorboard=False,
+        log_every=1,
+        eval_every=0,
     )
     result = run(config, tmp_path / "ray")
     assert (result.finished, result.steps) == (True, config.steps)
