@@ -3,9 +3,10 @@
     system.json                    name, format and the decoders' names
     router/                        config.json, model*.safetensors
     tokenizer/                     tokenizer.json
-    decoders/<name>/               config.json, model*.safetensors
+    decoders/<name>/               config.json, model*.safetensors, tokenizer/ where it reads words itself
 
-Everything loads strictly: a tensor too many, too few or of another shape is an error.
+Everything loads strictly: a tensor too many, too few or of another shape is an error. Nothing outside of
+the folder is needed, so it works wherever it is moved to.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from superlink.router.config import RouterConfig
 from superlink.router.errors import ModelError
 from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
-from superlink.router.tokens import SPECIAL_TOKENS
+from superlink.router.tokens import SPECIAL_TOKENS, RoutingToken
 
 FORMAT = 1
 DECODERS: tuple[type[DecoderConfig], ...] = (
@@ -74,6 +75,7 @@ def save_model(folder: str | Path, model: Model, *, dtype: Precision = "fp32") -
 
     Raises:
         ModelError: adapters are still around the language model, or a decoder's name is no folder name.
+        InputError: files that a decoder needs cannot be copied into the folder.
     """
     folder = Path(folder)
     save_router(folder / "router", model.router, dtype=dtype)
@@ -85,7 +87,8 @@ def save_model(folder: str | Path, model: Model, *, dtype: Precision = "fp32") -
                 f"a decoder called {config.name!r} cannot be a folder; use letters, digits and _"
             )
         place = decoder_folder(folder, config.name)
-        save_json(place / CONFIG_FILE, {"type": type(config).__name__, "config": config.to_json()})
+        data = config.packed(place).to_json()
+        save_json(place / CONFIG_FILE, {"type": type(config).__name__, "config": data})
         save_weights(place, WEIGHTS_NAME, decoder.state_dict(), dtype=dtype)
     names = [decoder.config.name for decoder in model.decoders]
     save_json(folder / SYSTEM_FILE, {"format": FORMAT, "name": model.name, "decoders": names})
@@ -168,7 +171,7 @@ def _decoder_config(folder: Path, known: Sequence[type[DecoderConfig]]) -> Decod
             f"pass others as load(..., decoders=[...])"
         )
     try:
-        return classes[kind].from_json(fields)
+        return classes[kind].from_json(fields).unpacked(folder)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{str(folder / CONFIG_FILE)!r} is not a {kind}: {error}") from error
 
@@ -213,6 +216,7 @@ def _check_routes(router: RouterConfig, configs: Sequence[DecoderConfig]) -> Non
     owners: dict[str, DecoderConfig] = {}
     for config, route in routes:
         for wanted in (route.token, *route.takes):
+            _check_kind(config, wanted)
             token = written.get(wanted.text)
             if token != wanted:
                 raise ModelError(
@@ -228,6 +232,16 @@ def _check_routes(router: RouterConfig, configs: Sequence[DecoderConfig]) -> Non
     for config, route in routes:
         if route.after is not None:
             _check_order(config, route, {one.token.text: one for _, one in routes})
+
+
+def _check_kind(config: DecoderConfig, token: RoutingToken) -> None:
+    """The decoder takes links of the token's kind; from another one it would not know what is wanted."""
+    if token.kind not in config.link_kinds:
+        words = ": it has no text encoder and tokenizer to read words with" if token.kind == "text" else ""
+        raise ModelError(
+            f"decoder {config.name!r} cannot answer {token.text} of link kind {token.kind!r}{words}; "
+            f"give the token one of the kinds that it takes: {', '.join(map(repr, config.link_kinds))}"
+        )
 
 
 def _check_order(config: DecoderConfig, route: Route, routes: Mapping[str, Route]) -> None:

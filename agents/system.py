@@ -298,7 +298,7 @@ def load(
     """A system, ready to be asked.
 
     Args:
-        model: the name of an embedded model, or a model folder.
+        model: the name of an embedded model, a model folder, or "owner/name" of one on the Hugging Face Hub.
         engine: where it runs; "local" = in this process, "ray" = actors on the Ray cluster that this
             process is connected to, or on a runtime of this machine; `RayEngine` says more.
         decoders: configuration classes of decoders that are not part of this package.

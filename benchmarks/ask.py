@@ -38,7 +38,16 @@ if TYPE_CHECKING:
     from benchmarks.ask_tasks import Task
 
 TASKS = ("find", "segment", "pose", "generate", "edit", "caption")
-TARGETS = {"cold_seconds": 8.0, "cold_peak_mb": 2000.0, "warm_seconds_of_generate": 6.0}
+TARGETS = {
+    "import_seconds": 0.3,
+    "help_seconds": 0.5,
+    "cold_seconds": 6.0,
+    "cold_peak_mb": 1500.0,
+    "warm_seconds": 0.5,
+    "cold_seconds_of_painting": 8.0,  # whole family, pictures made too
+    "cold_peak_mb_of_painting": 2000.0,
+    "warm_seconds_of_generate": 6.0,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -67,21 +67,54 @@ def categories(names: Sequence[str], keypoint_names: Sequence[str] = ()) -> list
 def dataset(artifacts: Mapping[str, Items]) -> dict[str, Any]:
     """A whole COCO file: images, annotations, and the names of all pictures as categories.
 
+    A category has the keypoints of its own annotations, see `united`.
+
     Args:
         artifacts: by the picture's file name.
     """
     names = tuple(dict.fromkeys(name for artifact in artifacts.values() for name in artifact.names))
-    points: tuple[str, ...] = ()
     images: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for image_id, (file_name, artifact) in enumerate(artifacts.items(), start=1):
         height, width = artifact.size
         images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
-        ids = [names.index(name) + 1 for name in artifact.names]
-        rows += annotations_of(artifact, image_id=image_id, first_id=len(rows) + 1, category_ids=ids)
-        if isinstance(artifact, Keypoints):
-            points = artifact.keypoint_names
-    return {"images": images, "annotations": rows, "categories": categories(names, points)}
+        rows += named(artifact, image_id=image_id, first_id=len(rows) + 1)
+    return {"images": images, "annotations": rows, "categories": united(rows, names)}
+
+
+def named(artifact: Items, *, image_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
+    """`annotations_of` for `united`: with names of the category (`category`) and the keypoints (`points`)."""
+    points = list(artifact.keypoint_names) if isinstance(artifact, Keypoints) else None
+    rows = annotations_of(artifact, image_id=image_id, first_id=first_id)
+    return [
+        {**row, "category": name, "points": points} for row, name in zip(rows, artifact.phrases, strict=True)
+    ]
+
+
+def united(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The categories of annotations from several artifacts, which may know other names and keypoints.
+
+    A category has all keypoints of its own annotations, in the order they came; those that an annotation
+    was not asked for are not labelled in it.
+
+    Args:
+        rows: of `named`; ids of categories and the order of keypoints become those of the whole, in place.
+        names: of all categories.
+    """
+    known = categories(names)
+    points: dict[str, dict[str, None]] = {}
+    for row in rows:
+        points.setdefault(row["category"], {}).update(dict.fromkeys(row["points"] or ()))
+    order = {name: k + 1 for k, name in enumerate(names)}
+    for row in rows:
+        category, own = row.pop("category"), row.pop("points")
+        row["category_id"] = order[category]
+        if own is not None:
+            row["keypoints"] = _placed(row["keypoints"], own, list(points[category]))
+    for one in known:
+        if points.get(one["name"]):
+            one |= {"keypoints": list(points[one["name"]]), "skeleton": []}
+    return known
 
 
 def boxes_of(rows: Sequence[Mapping[str, Any]], *, names: Mapping[int, str], size: tuple[int, int]) -> Boxes:
@@ -128,7 +161,9 @@ def keypoints_of(
         found, expected = len(_get(row, "keypoints")), 3 * len(keypoint_names)
         if found != expected:
             raise InputError(f"{len(keypoint_names)} keypoints are {expected} numbers, got {found}")
-    xyv = np.asarray([row["keypoints"] for row in rows], np.float32).reshape(-1, len(keypoint_names), 3)
+    numbers = np.asarray([row["keypoints"] for row in rows], np.float32)
+    # Not -1: without names there are no numbers that could tell how many rows there are.
+    xyv = numbers.reshape(len(rows), len(keypoint_names), 3)
     boxes = boxes_of(rows, names=names, size=size)
     return Keypoints(
         xyv=xyv,
@@ -139,6 +174,12 @@ def keypoints_of(
         names=boxes.names,
         size=size,
     )
+
+
+def _placed(values: Sequence[float], own: Sequence[str], wanted: Sequence[str]) -> list[float]:
+    """Keypoints in the order of their category; those that were not asked for are not labelled."""
+    triples = {name: values[3 * k : 3 * k + 3] for k, name in enumerate(own)}
+    return [value for name in wanted for value in triples.get(name, (0.0, 0.0, 0.0))]
 
 
 def _shared(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +20,10 @@ from torch import Tensor, nn
 from superlink.decoders.artifacts import Artifact
 from superlink.router.errors import DecoderError, InputError, LinkError
 from superlink.router.links import LinkBatch, SuperLink
-from superlink.router.tokens import RoutingToken
+from superlink.router.tokens import LinkKind, RoutingToken
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Inputs = TypeVar("Inputs")
 Outputs = TypeVar("Outputs")
@@ -74,9 +78,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Result:
-    call_id: str
-    artifact: Artifact
-    seconds: float = 0.0
+    """The answer to one call."""
+
+    call_id: str  # `Call.id`
+    artifact: Artifact  # of the type that the route returns, in pixels of the call's own picture
+    seconds: float = 0.0  # from the start of the batch that the call ran in to its end; 0 = not measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,6 +107,11 @@ class DecoderConfig(ABC):
     options: ClassVar[tuple[str, ...]] = ()  # names that `Call.options` may have
     # Points, boxes and masks that a person drew ("region1") are among the inputs of the calls for them.
     promptable: ClassVar[bool] = False
+
+    @property
+    def link_kinds(self) -> tuple[LinkKind, ...]:
+        """Kinds of links that it can answer; "text" is for decoders that read the phrase themselves."""
+        return ("super", "token")
 
     def route(self, call: Call) -> Route:
         """The route that answers a call.
@@ -127,14 +138,35 @@ class DecoderConfig(ABC):
         """(H, W, 3) of every call.
 
         Raises:
-            InputError: a call has none.
+            InputError: a call has none, or something else.
         """
         found = []
         for call in calls:
             if call.image is None:
                 raise InputError(f"call {call.id!r} has no picture; {self.name} needs one")
+            shape, kind = call.image.shape, call.image.dtype
+            if len(shape) != 3 or shape[2] != 3 or kind != np.uint8:
+                raise InputError(
+                    f"call {call.id!r} has a picture of shape {shape} and type {kind}; "
+                    f"{self.name} needs (height, width, 3) of uint8"
+                )
             found.append(call.image)
         return found
+
+    def packed(self, folder: Path) -> Self:
+        """This configuration for `config.json` in `folder`: what it names elsewhere is copied there.
+
+        A model folder then works wherever it is moved to. Decoders that read other files than their
+        configuration and weights copy them, and name them relative to `folder`.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        return self
+
+    def unpacked(self, folder: Path) -> Self:
+        """The configuration that `packed` made, read from `folder`: what it names is found there."""
+        return self
 
     @abstractmethod
     def build(self, link_dim: int) -> Decoder[Any, Any]:
@@ -160,17 +192,27 @@ class Decoder(nn.Module, ABC, Generic[Inputs, Outputs]):
 
     config: DecoderConfig
     link_dim: int  # width of the links that it was built for
+    # Whether it computes with weights in bfloat16 or float16. All compute with float32 under autocast.
+    half_weights: ClassVar[bool] = True
 
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
     def embeddings_of(self, links: LinkBatch) -> Tensor:
-        """(B, K, L, D) of links that have the right width.
+        """(B, K, L, D) of links that have the right width; what a forward begins with.
 
         Raises:
             LinkError: they have another one.
+            DecoderError: the weights are in a precision that the decoder does not compute in.
         """
+        if not self.half_weights:
+            for parameter in self.parameters():
+                if parameter.dtype in (torch.bfloat16, torch.float16):
+                    raise DecoderError(
+                        f"the weights of {self.config.name} must be float32, got {parameter.dtype}; "
+                        f"keep them so and use torch.autocast to compute in less"
+                    )
         width = links.embeddings.shape[-1]
         if width != self.link_dim:
             raise LinkError(f"{self.config.name} was built for links of width {self.link_dim}, got {width}")
@@ -181,7 +223,19 @@ class Decoder(nn.Module, ABC, Generic[Inputs, Outputs]):
         """Pictures and labels to tensors on this module's device, in the decoder's own frame."""
 
     @abstractmethod
-    def forward(self, links: LinkBatch, inputs: Inputs) -> Outputs: ...
+    def forward(self, links: LinkBatch, inputs: Inputs) -> Outputs:
+        """Links and prepared calls to predictions, with graph where gradients are on.
+
+        Args:
+            links: (B, K, L, D) of the calls that `inputs` was prepared from, in their order; D is `link_dim`.
+            inputs: of `prepare`; with targets where a loss follows.
+
+        Returns:
+            Predictions in the decoder's own frame, for `loss` and `postprocess` together with `inputs`.
+
+        Raises:
+            LinkError: links of another width than the decoder was built for.
+        """
 
     @abstractmethod
     def count(self, inputs: Inputs) -> float:

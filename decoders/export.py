@@ -24,15 +24,14 @@ def to_json(artifact: Artifact, *, path: str | None = None) -> dict[str, Any]:
 
     Args:
         artifact: what to write down.
-        path: of a picture, where its file is; pixels are never part of JSON.
+        path: of a picture, where its file is, None where it was not written; pixels are never part of JSON.
     """
     head: dict[str, Any] = {"id": artifact.origin.id, "type": type(artifact).__name__.lower()}
     head["decoder"] = artifact.origin.decoder
     if isinstance(artifact, Text):
         return {**head, "text": artifact.text}
     if isinstance(artifact, Picture):
-        where = {} if path is None else {"path": path}
-        return {**head, **where, "size": [int(side) for side in artifact.pixels.shape[:2]]}
+        return {**head, "path": path, "size": [int(side) for side in artifact.pixels.shape[:2]]}
     body: dict[str, Any] = {
         **head,
         "labels": list(artifact.phrases),
@@ -84,7 +83,8 @@ def from_json(data: Mapping[str, Any], *, size: tuple[int, int]) -> Boxes | Mask
         if kind == "boxes":
             return Boxes(**shared)
         points = tuple(data["names"])
-        xyv = np.asarray(data["xyv"], np.float32).reshape(-1, len(points), 3)
+        # Not -1: without names there are no numbers that could tell how many items there are.
+        xyv = np.asarray(data["xyv"], np.float32).reshape(len(data["xyv"]), len(points), 3)
         return Keypoints(xyv=xyv, keypoint_names=points, **shared)
     except KeyError as error:
         raise InputError(f"JSON of {kind} needs the key {error.args[0]!r}") from error

@@ -46,7 +46,9 @@ class Letterbox:
         if height < 1 or width < 1:
             raise InputError(f"a picture needs at least one pixel, got {height} x {width}")
         scale = min(shortest / min(size), longest / max(size))
-        return cls(size=size, inner=(max(1, round(height * scale)), max(1, round(width * scale))))
+        # Halves go up, as in the published pipeline (mmcv's `rescale_size`); `round` goes to even numbers.
+        inner = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+        return cls(size=size, inner=inner)
 
     def frame(self, multiple: int = 32) -> Size:
         """The smallest frame whose sides are multiples of `multiple`."""

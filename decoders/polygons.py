@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import label
 
 from superlink.decoders.artifacts import BoolArray
 
@@ -37,15 +38,15 @@ def outlines(mask: BoolArray, *, tolerance: float = 0.0) -> list[Ring]:
     if not columns.size:
         return []
     x, y = columns[0], lines[0]
-    rings = [np.add(ring, (x, y)) for ring in _rings(mask[y : lines[-1] + 1, x : columns[-1] + 1])]
-    outer = [ring for ring in rings if _area(ring) > 0]
-    holes: list[list[Ring]] = [[] for _ in outer]
-    for ring in rings:
-        if _area(ring) < 0:
-            holes[_around(ring, outer)].append(ring)
+    inside = mask[y : lines[-1] + 1, x : columns[-1] + 1]
+    numbers, _ = label(inside)  # of parts
+    borders: dict[int, tuple[list[Ring], list[Ring]]] = {}  # of each part: the outer one, then holes
+    for ring in _rings(inside):
+        outer, holes = borders.setdefault(int(numbers[_place(ring)]), ([], []))
+        (outer if _area(ring) > 0 else holes).append(np.add(ring, (x, y)))
     return [
-        joined([simplified(ring, tolerance) for ring in (one, *inside)])
-        for one, inside in zip(outer, holes, strict=True)
+        joined([simplified(ring, tolerance) for ring in (*outer, *holes)])
+        for outer, holes in borders.values()
     ]
 
 
@@ -140,18 +141,13 @@ def _area(ring: Ring) -> float:
     return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
 
 
-def _around(hole: Ring, outer: Sequence[Ring]) -> int:
-    """Which ring a hole lies in: the smallest that has the pixel above the hole's first corner inside."""
-    x, y = hole[0] + (0.5, -0.5)
-    inside = [k for k, ring in enumerate(outer) if _contains(ring, x, y)]
-    return min(inside, key=lambda k: _area(outer[k]))
+def _place(ring: Ring) -> tuple[int, int]:
+    """Row and column of a pixel of the part that a ring of `_rings` is a border of.
 
-
-def _contains(ring: Ring, x: float, y: float) -> bool:
-    """Whether a line to the right crosses the ring an odd number of times; its edges are upright or level."""
-    (x0, y0), (x1, y1) = ring.T, np.roll(ring, -1, axis=0).T
-    crossed = (x0 == x1) & (x0 > x) & (np.minimum(y0, y1) < y) & (y < np.maximum(y0, y1))
-    return bool(crossed.sum() % 2)
+    Rings begin at their topmost edge: what they enclose is below it, what is around a hole above.
+    """
+    x, y = ring[0].astype(int).tolist()
+    return (y, x) if _area(ring) > 0 else (y - 1, x)
 
 
 def _from_segment(points: Ring, start: Ring, end: Ring) -> NDArray[np.float64]:

@@ -15,20 +15,40 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import Self
 
+from superlink.router.errors import InputError
 from superlink.router.tokens import RoutingToken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RouterBatch:
-    """Right-padded rows, link placeholders written out after every routing token."""
+    """Right-padded rows, link placeholders written out after every routing token.
+
+    Raises:
+        InputError: a mask of another shape than the ids, or of rows that are not padded on the right.
+    """
 
     input_ids: Tensor  # (B, T) int64
-    attention_mask: Tensor  # (B, T) bool, True = a real position
+    attention_mask: Tensor  # (B, T) bool, True = a real position; numbers become that
     labels: Tensor | None = None  # (B, T) int64, -100 = no language loss
     tiles: Tensor | None = None  # (P, 3, S, S) normalised tiles, in reading order over rows
     tile_counts: tuple[tuple[int, ...], ...] = ()  # for each row, tiles of each of its images
     regions: Tensor | None = None  # (R, 1, S, S) 0/1 float, in reading order over rows
     region_images: tuple[tuple[int, ...], ...] = ()  # for each row, image index of each region
+
+    def __post_init__(self) -> None:
+        mask = self.attention_mask.bool()
+        if mask.ndim != 2 or mask.shape != self.input_ids.shape:
+            raise InputError(
+                f"ids and their attention mask must have one shape, rows by positions, "
+                f"got {tuple(self.input_ids.shape)} and {tuple(mask.shape)}"
+            )
+        # Links are read from the first positions of a row, as many as are real.
+        gaps = (mask[:, 1:] & ~mask[:, :-1]).any(dim=1)
+        if gaps.any():
+            raise InputError(
+                f"row {int(gaps.nonzero()[0])} has padding before a real position; pad rows on the right"
+            )
+        object.__setattr__(self, "attention_mask", mask)
 
     def padded(self, multiple: int, *, pad: int) -> RouterBatch:
         """The same rows, padded on the right with id `pad` to a multiple of some positions.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
-MAX_FILE_BYTES = 15_000_000
+MAX_FILE_BYTES = 15_000_000  # of a model that can live in a repository of code
+LARGE_FILE_BYTES = 4_000_000_000  # of one that cannot, which would be hundreds of such files
+MOST_FILES = 20
 CONFIG_FILE = "config.json"
 WEIGHTS_NAME = "model"
 _DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -67,14 +70,14 @@ def save_weights(
     state: Mapping[str, Tensor],
     *,
     dtype: Precision | None = None,
-    max_bytes: int = MAX_FILE_BYTES,
+    max_bytes: int | None = None,
 ) -> list[Path]:
     """Write tensors as `<name>.safetensors`, in several files where one would be too big.
 
     Args:
         state: names and tensors; a tensor that occurs under several names is written once.
         dtype: of floating-point tensors in the files; others, and all with None, stay as they are.
-        max_bytes: of one file, unless a single tensor is larger.
+        max_bytes: of one file, unless a single tensor is larger; by default small files for small models.
 
     Returns:
         The files written, the index included; older files of the same name are removed.
@@ -85,13 +88,16 @@ def save_weights(
     if dtype is not None:
         unique = {key: t.to(_DTYPES[dtype]) if t.is_floating_point() else t for key, t in unique.items()}
     unique = {key: _plain(tensor) for key, tensor in unique.items()}
+    total = sum(tensor.nbytes for tensor in unique.values())
+    if max_bytes is None:
+        max_bytes = MAX_FILE_BYTES if total <= MOST_FILES * MAX_FILE_BYTES else LARGE_FILE_BYTES
     parts = _parts(unique, max_bytes)
     metadata = {"format": "pt", _ALIASES: json.dumps(aliases)}
     names = [f"{name}.safetensors"]
     if len(parts) > 1:
         names = [f"{name}-{i:05d}-of-{len(parts):05d}.safetensors" for i in range(1, len(parts) + 1)]
     index = {
-        "metadata": {"total_size": sum(t.nbytes for t in unique.values()), **metadata},
+        "metadata": {"total_size": total, **metadata},
         "weight_map": {key: file for file, part in zip(names, parts, strict=True) for key in part},
     }
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as fresh:
@@ -222,12 +228,14 @@ def _with_aliases(state: dict[str, Tensor], metadata: object, path: Path) -> dic
 
 def _files(folder: Path, name: str) -> list[Path]:
     """The weight files of `name` in a folder, its index included."""
-    found = [
-        *folder.glob(f"{name}-*-of-*.safetensors"),
-        folder / f"{name}.safetensors",
-        folder / _index_name(name),
-    ]
-    return sorted(path for path in found if path.is_file())
+    # Not a glob: "sam-*" would also name the parts of "sam-hq".
+    part = re.compile(re.escape(name) + r"-\d{5}-of-\d{5}\.safetensors")
+    whole = (f"{name}.safetensors", _index_name(name))
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if (path.name in whole or part.fullmatch(path.name)) and path.is_file()
+    )
 
 
 def _index_name(name: str) -> str:

@@ -148,6 +148,11 @@ class RouterConfig:
                         f"got {token.num_links}"
                     )
                 continue
+            if not _can_name_a_table(token.table):
+                raise ModelError(
+                    f"routing token {token.text!r} names its query table {token.table!r}; take a name of "
+                    f"letters, digits and '_' that is no attribute of a torch module"
+                )
             length, other = lengths.setdefault(token.table, (token.num_links, token.text))
             if length != token.num_links:
                 raise ModelError(
@@ -267,6 +272,13 @@ class RouterConfig:
         if not isinstance(value, int):
             raise ModelError(f"vision {name} must be one number, got {value!r}")
         return value
+
+
+def _can_name_a_table(name: str) -> bool:
+    """Whether a module of torch can hold the table and its tensors' names can be read back."""
+    from torch import nn
+
+    return re.fullmatch(r"\w+", name) is not None and not hasattr(nn.ModuleDict(), name)
 
 
 _FRAME = ("image_size", "patch_size")  # of `vision`, which a backbone does not know

@@ -20,6 +20,7 @@ from torch import Tensor
 from superlink.router.batch import RouterBatch
 from superlink.router.cache import SlotCache
 from superlink.router.encoded import EncodedRequest, RequestEncoder
+from superlink.router.errors import InputError
 from superlink.router.links import Reply, SuperLink
 from superlink.router.model import Router
 from superlink.router.packing import Packing, packed_attention
@@ -99,7 +100,12 @@ class GenerationLoop:
             max_prefill: positions of prompts in one pass, so that running rows wait no longer than
                 that; a longer prompt goes alone.
             prefixes: beginnings of rows to reuse, kept of every row that ends.
+
+        Raises:
+            InputError: `max_rows` is less than 1.
         """
+        if max_rows is not None and max_rows < 1:
+            raise InputError(f"max_rows must be at least 1, got {max_rows}; nothing would ever be written")
         self._router = router
         self._tokenizer = tokenizer
         self._observe = observe

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
+from typing_extensions import Self
 
 from superlink.router.batch import RouterBatch, RouterOutput, RowLink
 from superlink.router.bridge import build_bridge, shuffle_pixels
@@ -74,7 +75,7 @@ class Router(nn.Module):
             nn.init.normal_(table.weight, std=llm.initializer_range)
         self.queries = nn.ModuleDict(tables)
         if config.freeze_vision:
-            self.vision_tower.requires_grad_(False)
+            self.vision_tower.requires_grad_(False).eval()
 
     @property
     def language(self) -> LlamaForCausalLM:
@@ -89,6 +90,14 @@ class Router(nn.Module):
     def device(self) -> torch.device:
         device: torch.device = self.language.lm_head.weight.device
         return device
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or eval mode; a frozen tower stays in eval mode."""
+        super().train(mode)
+        if self.config.freeze_vision:
+            # Without gradients it would still drop paths and move its batch norms' statistics.
+            self.vision_tower.eval()
+        return self
 
     def forward(
         self,

@@ -46,6 +46,11 @@ class RegionEncoder(nn.Module):
         super().__init__()
         if patch_size % 2:
             raise ModelError(f"the region encoder needs an even patch_size, got {patch_size}")
+        if pooling == "cross_attn" and width % _ATTENTION_HEADS:
+            raise ModelError(
+                f"region_pooling 'cross_attn' needs a vision tower whose width is a multiple of "
+                f"{_ATTENTION_HEADS}, got {width}; take another width or pooling"
+            )
         self.pooling = pooling
         self.points = points
         self.stem = nn.Sequential(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Literal
@@ -12,13 +13,21 @@ from superlink.router.messages import Conversation
 
 Reason = Literal["end", "stop", "length"]
 
+_LARGEST = sys.float_info.max
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateOptions:
+    """How a reply is written.
+
+    Raises:
+        InputError: a value that cannot be used.
+    """
+
     max_new_tokens: int = 256  # link queries do not count
     temperature: float = 0.0  # 0 = always the likeliest
-    top_p: float = 1.0
-    seed: int = 0
+    top_p: float = 1.0  # share of the probability that is drawn from, in (0, 1]
+    seed: int = 0  # of what is drawn; at most 64 bits
     # Plain strings end the reply before them; special tokens, such as "[DET]", after them.
     stop: tuple[str, ...] = ()
     forced: tuple[int, ...] | None = None  # write exactly these ids, as long as nothing ends the reply
@@ -29,10 +38,13 @@ class GenerateOptions:
             raise InputError(f"max_new_tokens must be at least 1, got {most!r}")
         if not _is(seed, Integral) or not -(2**63) <= seed < 2**64:
             raise InputError(f"the seed must be a whole number of at most 64 bits, got {seed!r}")
-        if not (_is(warmth, Real) and _is(share, Real) and warmth >= 0 and 0 < share <= 1):
+        if not (_is(warmth, Real) and _is(share, Real) and 0 <= warmth <= _LARGEST and 0 < share <= 1):
             raise InputError(
-                f"temperature must be at least 0 and top_p in (0, 1], got {warmth!r} and {share!r}"
+                f"temperature must be finite and at least 0 and top_p in (0, 1], got {warmth!r} and {share!r}"
             )
+        stop: object = self.stop
+        if isinstance(stop, str):  # each of its letters would end the reply
+            raise InputError(f"stop must be several strings, got one; write ({stop!r},)")
         if not all(_is(text, str) for text in self.stop):
             raise InputError(f"stop must be strings, got {self.stop!r}")
         if self.forced is not None and not self.forced:
@@ -49,7 +61,9 @@ def _is(value: object, kind: type) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Request:
-    conversation: Conversation
+    """One reply that is asked for."""
+
+    conversation: Conversation  # with its pictures; the reply follows its last message
     options: GenerateOptions = field(default_factory=GenerateOptions)
     expression: str | None = None  # what a routing token without words means; the last question
     # Seconds that a caller waits for the reply; a router that serves many stops writing it then.

@@ -52,7 +52,8 @@ def look(tower: nn.Module, tiles: Tensor, config: RouterConfig) -> tuple[Tensor,
     if isinstance(tower, CLIPVisionModel):
         states = tower(tiles, output_hidden_states=True).hidden_states
         return states[config.vision_layer][:, 1:], tuple(state[:, 1:] for state in states[-_REGION_LEVELS:])
-    output: Any = tower(tiles)
+    assert isinstance(tower, PreTrainedModel)
+    output: Any = tower(tiles.to(tower.dtype))  # CLIP does so itself
     features: Tensor = output.feature_maps[-1]
     side = config.image_size // config.patch_size
     if features.shape[-2:] != (side, side):

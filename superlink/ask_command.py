@@ -7,7 +7,7 @@ import json as json_format
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -183,7 +183,7 @@ def print_text(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
         return
     if error and not answer.raw:  # with a reply, it is the files that are missing
         return
-    for line in describe(answer):
+    for line in describe(answer, kept=saved):
         console.print(Text(line))
     for failure in answer.failures:
         console.print(Text(f"  {failure.call_id} failed: {failure.error}", "red"))
@@ -191,8 +191,12 @@ def print_text(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
         console.print(Text(f"  {what}: {path}", "green"))
 
 
-def describe(turn: Turn) -> Iterator[str]:
-    """The reply and one line for every item found."""
+def describe(turn: Turn, *, kept: Iterable[str] | None = None) -> Iterator[str]:
+    """The reply and one line for every item found.
+
+    Args:
+        kept: ids of the pictures that were written to files; the others are said to be lost. None: none is.
+    """
     from superlink.decoders.artifacts import Picture
     from superlink.decoders.artifacts import Text as Words
 
@@ -200,7 +204,9 @@ def describe(turn: Turn) -> Iterator[str]:
     for artifact in turn.artifacts:
         if isinstance(artifact, Picture):
             height, width = artifact.pixels.shape[:2]
-            yield f"  {artifact.origin.id}: {width} x {height} pixels"
+            lost = kept is not None and artifact.origin.id not in kept
+            hint = ", not kept: --out DIR writes it to a file" if lost else ""
+            yield f"  {artifact.origin.id}: {width} x {height} pixels{hint}"
         elif isinstance(artifact, Words):
             yield f"  {artifact.origin.id}: {artifact.text}"
         else:

@@ -108,7 +108,13 @@ def decoder_options(
 
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="An embedded model, or a model folder.", show_default=True)
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="An embedded model, a folder, or OWNER/NAME of the Hugging Face Hub.",
+        show_default=True,
+    ),
 ]
 EngineName = Annotated[
     Literal["local", "ray"], typer.Option("--engine", help="Where the models run: here, or on Ray.")

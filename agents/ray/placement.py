@@ -80,14 +80,26 @@ class ActorPlacement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderPlacement(ActorPlacement):
+    """Where the replicas of a decoder go, and how many of its calls run together.
+
+    Raises:
+        InputError: a value that makes no sense.
+    """
+
     max_batch: int = 16  # calls of one forward pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterPlacement(ActorPlacement):
-    timeout: float = 120.0
+    """Where the replicas of the router go, and how many replies each writes together.
+
+    Raises:
+        InputError: a value that makes no sense.
+    """
+
+    timeout: float = 120.0  # seconds of one reply, waiting included
     max_rows: int = 16  # replies that are written together
-    prefix_bytes: int = 256 * 2**20  # of prompts whose states are kept for later rounds
+    prefix_bytes: int = 256 * 2**20  # memory for the states of prompts, kept for later rounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

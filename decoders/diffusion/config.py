@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from superlink.decoders.artifacts import Picture
 from superlink.decoders.contract import DecoderConfig, Route
 from superlink.decoders.plain import from_plain, to_plain
 from superlink.router.errors import ModelError
-from superlink.router.tokens import RoutingToken
+from superlink.router.tokens import LinkKind, RoutingToken
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from superlink.decoders.diffusion.decoder import DiffusionDecoder
+
+_TOKENIZER = "tokenizer"  # folder within that of a saved decoder
 
 
 def generation_routes(num_links: int = 64) -> tuple[Route, ...]:
@@ -127,7 +130,8 @@ class DiffusionConfig(DecoderConfig):
     # caption term, and "no caption" is learned.
     text_encoder: Mapping[str, Any] | None = field(default_factory=clip_text_encoder)
     empty_caption: tuple[int, ...] = field(default_factory=clip_empty_caption)  # token ids of ""
-    tokenizer: str | None = None  # folder of CLIP's tokenizer: for caption terms and links of kind "text"
+    # Folder of CLIP's tokenizer: for caption terms and links of kind "text". Saved models have a copy of it.
+    tokenizer: str | None = None
 
     num_queries: int = 77  # length of the conditioning
     mapper_encoder_layers: int = 1
@@ -205,8 +209,30 @@ class DiffusionConfig(DecoderConfig):
         return int(2 ** (len(self.vae["block_out_channels"]) - 1))
 
     @property
+    def link_kinds(self) -> tuple[LinkKind, ...]:
+        """All of them with a text encoder and its tokenizer, which read the words of links."""
+        reads = self.text_encoder is not None and self.tokenizer is not None
+        return ("super", "token", "text") if reads else ("super", "token")
+
+    @property
     def learns_captions(self) -> bool:
         return self.text_encoder is not None and self.weights.caption > 0
+
+    def packed(self, folder: Path) -> Self:
+        """With the tokenizer's files in `folder`; a tokenizer that is nowhere stays named as it was."""
+        from superlink.decoders.diffusion.captions import copy_tokenizer
+
+        if self.tokenizer is None or not copy_tokenizer(Path(self.tokenizer), folder / _TOKENIZER):
+            return self
+        return replace(self, tokenizer=_TOKENIZER)
+
+    def unpacked(self, folder: Path) -> Self:
+        """With the tokenizer's folder in full."""
+        if self.tokenizer is None:
+            return self
+        own = folder.absolute() / self.tokenizer
+        # Folders saved by earlier versions name a place elsewhere, which stays named as it is.
+        return replace(self, tokenizer=str(own)) if self.tokenizer == _TOKENIZER or own.is_dir() else self
 
     def to_json(self) -> dict[str, Any]:
         return to_plain(self)

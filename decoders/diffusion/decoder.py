@@ -24,6 +24,7 @@ from superlink.decoders.diffusion.inputs import (
     Lesson,
     Pixels,
     resized,
+    steps_option,
     target_pixels,
     to_pixels,
     to_tensor,
@@ -34,7 +35,8 @@ from superlink.decoders.diffusion.layers import (
     build_text_encoder,
     build_unet,
     build_vae,
-    most_steps,
+    can_take,
+    step_counts,
     training_scheduler,
 )
 from superlink.decoders.diffusion.losses import Denoised, mean_square, mean_square_where, time_weights
@@ -66,7 +68,8 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
         self.unet.requires_grad_(config.train_unet)
         self.vae.requires_grad_(False)
         self.noise_levels = training_scheduler(config.scheduler)
-        self._most_steps = most_steps(config.scheduler)
+        self.step_counts = step_counts(config.scheduler)  # the least and the most
+        self._takes: dict[int, bool] = {}  # which of those that were asked for the scheduler takes
         self.text_encoder = None
         if config.text_encoder is None:
             self.no_words = nn.Parameter(torch.zeros(1, config.num_queries, config.width))
@@ -129,6 +132,12 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
         )
 
     def forward(self, links: LinkBatch, inputs: DiffusionInputs) -> DiffusionOutputs:
+        """(B, 1, L, D) links to pictures, made step by step; with a lesson, to what one step predicts.
+
+        Raises:
+            LinkError: links of another width than the decoder was built for.
+            ModelError: links of kind "text" for a decoder without a text encoder.
+        """
         conditioning = self.condition(links, inputs)
         if inputs.lesson is None:
             pictures = self.sample(conditioning.to(self.unet.dtype), inputs)
@@ -241,7 +250,8 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
         conditioning, sources = self.drop(conditioning, sources, noise)
         if sources is not None:
             given = torch.cat([given, sources.repeat(copies, 1, 1, 1)], dim=1)
-        conditioning = conditioning.repeat(copies, 1, 1)
+        conditioning = conditioning.repeat(copies, 1, 1).to(self.unet.dtype)
+        given = given.to(self.unet.dtype)  # noise is added in float32, and so is the loss
         predicted = self.unet(given, times, encoder_hidden_states=conditioning, return_dict=False)[0]
         if sources is not None and self.unchanged:
             predicted = predicted + sources.repeat(copies, 1, 1, 1) * self.unchanged
@@ -312,9 +322,21 @@ class DiffusionDecoder(Decoder[DiffusionInputs, DiffusionOutputs]):
             results.append(Picture(pixels=resized(to_pixels(picture), size), origin=origin))
         return results
 
-    def most_steps(self) -> int:
-        """How many steps a call may ask for."""
-        return self._most_steps
+    def steps(self, call: Call) -> int:
+        """In how many steps the call's picture is made.
+
+        Raises:
+            InputError: a number that the scheduler cannot take.
+        """
+        steps = steps_option(call, self.config.steps, self.step_counts)
+        if steps not in self._takes:
+            self._takes[steps] = can_take(self.config.scheduler, steps)
+        if not self._takes[steps]:
+            raise InputError(
+                f"call {call.id!r}: the {self.config.scheduler['_class_name']} of {self.config.name} cannot "
+                f"take {steps} steps with its options; ask for another number of steps"
+            )
+        return steps
 
     def _check(self, call: Call) -> None:
         self.config.route(call)

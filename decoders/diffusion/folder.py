@@ -72,7 +72,7 @@ def config_from_folder(folder: str | Path, **changes: Any) -> StableDiffusionCon
         "scheduler": _scheduler(folder, kind),
         "text_encoder": text,
         "empty_caption": tuple(empty),
-        "tokenizer": str(folder / "tokenizer"),
+        "tokenizer": str(folder.absolute() / "tokenizer"),
         "num_queries": length,
         "side": side,
         "train_side": min(kind.train_side or side, side),

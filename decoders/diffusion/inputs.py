@@ -106,11 +106,11 @@ def check_options(call: Call, known: Sequence[str]) -> None:
         raise InputError(f"call {call.id!r} has options {unknown}; possible are {', '.join(known)}")
 
 
-def steps_option(call: Call, default: int, most: int) -> int:
-    """Raises InputError unless it is a whole number in 1..most."""
-    steps = call.options.get("steps", default)
-    if not _is_whole(steps) or not 1 <= steps <= most:
-        raise InputError(f"call {call.id!r}: steps is a whole number in 1..{most}, got {steps!r}")
+def steps_option(call: Call, default: int, counts: tuple[int, int]) -> int:
+    """Raises InputError unless it is a whole number from the least to the most of `counts`."""
+    steps, (least, most) = call.options.get("steps", default), counts
+    if not _is_whole(steps) or not least <= steps <= most:
+        raise InputError(f"call {call.id!r}: steps is a whole number in {least}..{most}, got {steps!r}")
     return steps
 
 

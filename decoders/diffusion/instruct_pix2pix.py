@@ -17,7 +17,6 @@ from superlink.decoders.diffusion.inputs import (
     frame_of,
     guidance_option,
     side_option,
-    steps_option,
 )
 from superlink.decoders.diffusion.keeping import with_pixels_of
 from superlink.decoders.diffusion.noise import Noise
@@ -55,7 +54,7 @@ class InstructPix2PixDecoder(DiffusionDecoder):
         side = side_option(call, "side", config.side, multiple=config.multiple, most=config.max_side)
         return Plan(
             size=frame_of((source.shape[0], source.shape[1]), side=side, multiple=config.multiple),
-            steps=steps_option(call, config.steps, self.most_steps()),
+            steps=self.steps(call),
             guidance=guidance_option(call, "guidance", config.guidance),
             image_guidance=guidance_option(call, "image_guidance", config.image_guidance),
         )

@@ -1,6 +1,7 @@
 """The library's networks from plain options, and the mapper that stands between links and them.
 
-Axes: B calls, L embeddings of a link, D link width, Q vectors of the conditioning, d their width.
+Axes: B calls, L embeddings of a link, D link width, Q vectors of the conditioning, d their width, C latent
+channels, h x w latent cells.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from superlink.decoders.diffusion.config import DiffusionConfig
 from superlink.router.errors import ModelError
+
+# What schedulers raise for options or numbers of steps that they cannot do.
+_CANNOT = (NotImplementedError, ValueError, IndexError, ZeroDivisionError)
 
 
 class LinkMapper(nn.Module):
@@ -58,14 +62,42 @@ class LinkMapper(nn.Module):
 
 
 def build_unet(options: Mapping[str, Any]) -> UNet2DConditionModel:
+    """A U-Net with fresh weights: noisy latents, (B,) steps and a (B, Q, d) conditioning to (B, C, h, w).
+
+    The latents are (B, C, h, w), with those of a picture to edit (B, 2 * C, h, w).
+
+    Args:
+        options: of diffusers' UNet2DConditionModel.
+
+    Raises:
+        ModelError: the options do not fit.
+    """
     return _build(UNet2DConditionModel, options, "U-Net")
 
 
 def build_vae(options: Mapping[str, Any]) -> AutoencoderKL:
+    """An autoencoder with fresh weights: (B, 3, H, W) in [-1, 1] to a posterior of (B, C, h, w), and back.
+
+    Args:
+        options: of diffusers' AutoencoderKL.
+
+    Raises:
+        ModelError: the options do not fit, or shift latents in a way that is not computed here.
+    """
+    for name in ("shift_factor", "latents_mean", "latents_std"):
+        if options.get(name):
+            raise ModelError(
+                f"the autoencoder has {name}={options[name]!r}; latents are only scaled, by scaling_factor"
+            )
     return _build(AutoencoderKL, options, "autoencoder")
 
 
 def build_text_encoder(options: Mapping[str, Any]) -> CLIPTextModel:
+    """CLIP's text side with fresh weights that never learn: (B, Q) token ids to (B, Q, d).
+
+    Args:
+        options: of transformers' CLIPTextConfig.
+    """
     encoder = CLIPTextModel(CLIPTextConfig(**options))
     encoder.requires_grad_(False)
     return encoder
@@ -88,8 +120,8 @@ def scheduler_class(options: Mapping[str, Any]) -> Any:
     return kind
 
 
-def most_steps(options: Mapping[str, Any]) -> int:
-    """How many steps a scheduler can take at most.
+def step_counts(options: Mapping[str, Any]) -> tuple[int, int]:
+    """The least and the most steps that a scheduler may take; whether it can, `can_take` finds out by trying.
 
     Raises:
         ModelError: it cannot take any: some know only a part of the kinds of predictions, and say so late.
@@ -97,23 +129,54 @@ def most_steps(options: Mapping[str, Any]) -> int:
     # Some draw noise in a step; models are also made without memory, on another device.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         scheduler = build_scheduler(options)
-        known = len(scheduler.betas)
-        blank = torch.zeros(1, 1, 1, 1)
-        try:
-            scheduler.set_timesteps(1)
-            for time in scheduler.timesteps:
-                scheduler.step(scheduler.scale_model_input(blank, time), time, blank)
-        except (NotImplementedError, ValueError) as error:
-            reason = " ".join(str(error).split())
+        if not hasattr(scheduler, "betas"):
             raise ModelError(
-                f"{type(scheduler).__name__} cannot make pictures with these options: {reason}; "
-                f"take another scheduler or prediction_type"
-            ) from error
-        for steps in range(known, 1, -1):
-            scheduler.set_timesteps(steps)
-            if scheduler.timesteps.max() < known:  # an offset may lead beyond the last noise level
-                return steps
-    return 1
+                f"{type(scheduler).__name__} has no noise levels to learn; take another scheduler"
+            )
+        known = len(scheduler.betas)
+        reasons: list[str] = []
+        count = 1
+        # Some need a few steps to begin with, and some take few at most.
+        while (reason := _why_not(options, count)) is not None:
+            reasons.append(reason)
+            count *= 2
+            if count > known:
+                raise ModelError(
+                    f"{type(scheduler).__name__} cannot make pictures with these options: {reasons[0]}; "
+                    f"take another scheduler or prediction_type"
+                )
+        least = next(steps for steps in range(count // 2 + 1, count + 1) if _why_not(options, steps) is None)
+        most = next((steps for steps in range(known, least, -1) if _sets(scheduler, steps)), least)
+    return least, most
+
+
+def can_take(options: Mapping[str, Any], steps: int) -> bool:
+    """Whether a scheduler can take this many steps, which are within `step_counts`."""
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        return _why_not(options, steps) is None
+
+
+def _sets(scheduler: Any, steps: int) -> bool:
+    try:
+        scheduler.set_timesteps(steps)
+    except _CANNOT:
+        return False
+    # An offset may lead beyond the last noise level.
+    return bool(scheduler.timesteps.max() < len(scheduler.betas))
+
+
+def _why_not(options: Mapping[str, Any], steps: int) -> str | None:
+    """Why a fresh scheduler cannot make a picture in so many steps; None where it can."""
+    scheduler, blank = build_scheduler(options), torch.zeros(1, 1, 1, 1)
+    try:
+        scheduler.set_timesteps(steps)
+        if scheduler.timesteps.max() >= len(scheduler.betas):
+            return "its steps lead beyond the last noise level"
+        for time in scheduler.timesteps:
+            scheduler.step(scheduler.scale_model_input(blank, time), time, blank)
+    except _CANNOT as error:
+        return " ".join(str(error).split())
+    return None
 
 
 def training_scheduler(options: Mapping[str, Any]) -> DDPMScheduler:

@@ -14,7 +14,6 @@ from superlink.decoders.diffusion.inputs import (
     guidance_option,
     padded_square,
     side_option,
-    steps_option,
 )
 from superlink.decoders.diffusion.noise import Noise
 from superlink.decoders.diffusion.sampling import Plan
@@ -39,7 +38,7 @@ class StableDiffusionDecoder(DiffusionDecoder):
         )
         return Plan(
             size=(height, width),
-            steps=steps_option(call, config.steps, self.most_steps()),
+            steps=self.steps(call),
             guidance=guidance_option(call, "guidance", config.guidance),
         )
 

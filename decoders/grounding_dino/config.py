@@ -107,7 +107,9 @@ class GroundingDinoConfig(DecoderConfig):
 
     shortest: int = 800  # sides of the scaled picture
     longest: int = 1333
-    square: bool = False  # frame of longest x longest; False: the batch's smallest, multiples of 32
+    # Frame of longest x longest. False: the smallest, in multiples of 32: that of the batch in training, each
+    # picture's own in serving, where calls of unequal frames do not share a pass.
+    square: bool = False
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 

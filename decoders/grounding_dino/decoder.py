@@ -7,7 +7,7 @@ queries, d width, T decoder layers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +19,13 @@ from superlink.decoders.grounding_dino.boxes import inverse_sigmoid
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
 from superlink.decoders.grounding_dino.denoising import Denoising, build_denoising
 from superlink.decoders.grounding_dino.dense import backbone_term, dense_terms
-from superlink.decoders.grounding_dino.inputs import DetectionInputs, pictures_in_frame, targets_in_frame
+from superlink.decoders.grounding_dino.inputs import (
+    DetectionInputs,
+    by_frame,
+    links_of,
+    pictures_in_frame,
+    targets_in_frame,
+)
 from superlink.decoders.grounding_dino.losses import (
     Matched,
     Stage,
@@ -42,8 +48,8 @@ from superlink.decoders.grounding_dino.model import (
 )
 from superlink.decoders.grounding_dino.noise import SeededNoise
 from superlink.decoders.grounding_dino.results import cut_at_boxes
-from superlink.decoders.grounding_dino.serving import answer, chosen_items
-from superlink.router.errors import DecoderError
+from superlink.decoders.grounding_dino.serving import answer, chosen_items, refuse_damaged
+from superlink.router.errors import DecoderError, ModelError
 from superlink.router.links import LinkBatch
 
 
@@ -71,13 +77,23 @@ class DetectionOutputs:
     mask_features: Tensor | None  # (B, C, H/4, W/4) where a call wants masks
     denoising: Denoising | None
     denoised: LayerOutputs | None
+    more: tuple[DetectionOutputs, ...] = ()  # of further frames of a batch that is served, see `by_frame`
 
 
 class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
     """Boxes and masks of everything that the links of a call stand for."""
 
+    half_weights = False
+
     def __init__(self, config: GroundingDinoConfig, link_dim: int) -> None:
         super().__init__()
+        # Not where a configuration is made: UniPose reads the sizes of one without masks, with any routes.
+        masked = [route.token.text for route in config.routes if route.returns is Masks]
+        if masked and not config.mask_dim:
+            raise ModelError(
+                f"{config.name} has mask_dim 0, but its routes {masked} return masks; leave them out, or "
+                f"give it a mask branch"
+            )
         width = config.d_model
         self.config: GroundingDinoConfig = config
         self.link_dim = link_dim
@@ -105,6 +121,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
             valid=valid,
             targets=known,
             noise=None if known is None else SeededNoise.of(calls),
+            apart=known is None and not config.square,
         )
 
     def project(self, links: LinkBatch) -> Tensor:
@@ -112,6 +129,22 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         return project_links(self.patch2query, self.embeddings_of(links))
 
     def forward(self, links: LinkBatch, inputs: DetectionInputs) -> DetectionOutputs:
+        """(B, K, L, D) links, one for each class, to what every decoder layer says of every query.
+
+        Boxes are cxcywh in shares of each picture's own sides. Denoising queries come with targets in
+        training only.
+
+        Raises:
+            LinkError: links of another width than the decoder was built for.
+        """
+        parts = by_frame(inputs)
+        if len(parts) == 1:
+            return self.detect(links, parts[0][1])
+        first, *more = (self.detect(links_of(links, rows), part) for rows, part in parts)
+        return replace(first, more=tuple(more))
+
+    def detect(self, links: LinkBatch, inputs: DetectionInputs) -> DetectionOutputs:
+        """What `forward` gives for calls in one frame."""
         classes = self.project(links)
         denoising = None
         if self.training and inputs.targets is not None and inputs.noise is not None:
@@ -247,17 +280,32 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
 
     @torch.no_grad()
     def postprocess(self, outputs: DetectionOutputs, inputs: DetectionInputs) -> list[Artifact]:
+        """One artifact a call.
+
+        Raises:
+            DecoderError: values of a call came out not finite.
+        """
+        found: dict[int, Artifact] = {}
+        for (rows, part), one in zip(by_frame(inputs), (outputs, *outputs.more), strict=True):
+            found |= zip(rows, self._answers(one, part), strict=True)
+        return [found[row] for row in range(len(found))]
+
+    def _answers(self, outputs: DetectionOutputs, inputs: DetectionInputs) -> list[Artifact]:
         results: list[Artifact] = []
-        prob = outputs.layers.logits[-1].sigmoid().cpu().numpy()
-        boxes = outputs.layers.boxes[-1].cpu().double().numpy()
+        logits = outputs.layers.logits[-1].cpu()
+        boxes = outputs.layers.boxes[-1].cpu().double()
         whole = zip(inputs.calls, inputs.routes, inputs.letterboxes, strict=True)
         for row, (call, route, box) in enumerate(whole):
+            own = logits[row, :, : len(call.links)]
+            refuse_damaged(call, own, boxes[row])
             items = chosen_items(
-                prob[row, :, : len(call.links)], boxes[row], call, route, box.size, self.config
+                own.sigmoid().numpy(), boxes[row].numpy(), call, route, box.size, self.config
             )
             masks = None
             if route.returns is Masks:
-                masks = box.masks_to_picture(self.mask_maps(outputs, row, items.queries), stride=4)
+                maps = self.mask_maps(outputs, row, items.queries)
+                refuse_damaged(call, maps)
+                masks = box.masks_to_picture(maps, stride=4)
                 if self.config.mask_margin is not None:
                     masks = cut_at_boxes(masks, items.xyxy, self.config.mask_margin)
             results.append(answer(items, masks, call, box.size, self.config.name))

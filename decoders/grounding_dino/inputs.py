@@ -6,7 +6,8 @@ Axes: B calls, n objects of one picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,8 +20,10 @@ from superlink.decoders.grounding_dino.boxes import to_cxcywh
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
 from superlink.decoders.grounding_dino.losses import Targets
 from superlink.decoders.grounding_dino.noise import Noise
+from superlink.decoders.labels import check_labels
 from superlink.decoders.letterbox import Letterbox, Size, common_frame, round_up, stack_pictures
 from superlink.router.errors import DataError
+from superlink.router.links import LinkBatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,6 +36,9 @@ class FramedCalls:
     pixels: Tensor  # (B, 3, H, W) normalised
     valid: Tensor  # (B, H, W) bool
     noise: Noise | None  # for denoising and mask points; with targets only
+    # One pass for each frame that a call has by itself: in a larger one it would find other things, since
+    # strided convolutions and windows look at padding.
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,10 +52,48 @@ class DetectionInputs(FramedCalls):
         return any(route.returns is Masks for route in self.routes)
 
 
+Framed = TypeVar("Framed", bound=FramedCalls)
+
+
+def by_frame(inputs: Framed) -> list[tuple[list[int], Framed]]:
+    """Calls that share a pass: their rows, and their part of the batch in a frame no larger than theirs."""
+    if not inputs.apart:
+        return [(list(range(len(inputs.pixels))), inputs)]
+    groups: dict[Size, list[int]] = {}
+    for row, box in enumerate(inputs.letterboxes):
+        groups.setdefault(box.frame(), []).append(row)
+    return [(rows, _part(inputs, rows, frame)) for frame, rows in groups.items()]
+
+
+def _part(inputs: Framed, rows: Sequence[int], frame: Size) -> Framed:
+    height, width = frame
+    pixels = inputs.pixels[list(rows), :, :height, :width]
+    return replace(
+        inputs,
+        calls=tuple(inputs.calls[row] for row in rows),
+        routes=tuple(inputs.routes[row] for row in rows),
+        letterboxes=tuple(inputs.letterboxes[row] for row in rows),
+        pixels=pixels.contiguous(memory_format=torch.channels_last),
+        valid=inputs.valid[list(rows), :height, :width],
+        apart=False,
+    )
+
+
+def links_of(links: LinkBatch, rows: Sequence[int]) -> LinkBatch:
+    """The links of some calls, padded to the most that one of them has."""
+    index = torch.tensor(list(rows), device=links.mask.device)
+    mask = links.mask[index]
+    most = int(mask.sum(1).max())
+    return LinkBatch(embeddings=links.embeddings[index, :most], mask=mask[:, :most])
+
+
 def pictures_in_frame(
     pictures: Sequence[NDArray[np.uint8]], config: GroundingDinoConfig, side: int | None, device: torch.device
 ) -> tuple[tuple[Letterbox, ...], Tensor, Tensor]:
     """Where pictures (H, W, 3) lie in one frame, with `pixels` and `valid` of it.
+
+    Without `square` that frame is the smallest that holds them all, as published: training sees each picture
+    with the padding that its batch gives it, masked. Serving goes `by_frame`.
 
     `side` is the longest of the frame; None = the config's.
     """
@@ -80,9 +124,7 @@ def targets_in_frame(
             raise DataError(
                 f"call {call.id!r} needs Boxes or Masks as its target, got {type(target).__name__}"
             )
-        if len(target) and int(target.labels.max()) >= len(call.links):
-            label = int(target.labels.max())
-            raise DataError(f"call {call.id!r} has {len(call.links)} links, but a target is labelled {label}")
+        check_labels(call, target)
         if target.size != box.size:
             raise DataError(f"call {call.id!r}: picture of {box.size}, target for one of {target.size}")
         height, width = box.size

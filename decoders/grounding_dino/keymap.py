@@ -73,6 +73,11 @@ def config_from_published(data: Mapping[str, Any], *, num_links: int | None = No
         ("decoder_bbox_embed_share", True),
         ("two_stage_bbox_embed_share", False),
         ("norm", "GN"),
+        ("auxiliary_loss", True),
+        ("attention_dropout", 0.0),
+        ("activation_dropout", 0.0),
+        ("text_enhancer_dropout", 0.0),
+        ("fusion_dropout", 0.0),
     ):
         if data.get(name, only) != only:
             raise ModelError(f"gdino_config has {name}={data[name]!r}; only {only!r} is supported")
@@ -174,7 +179,16 @@ def from_published(state: StateDict, decoder: GroundingDinoDecoder) -> dict[str,
 
 
 def to_published(decoder: GroundingDinoDecoder, *, prefix: str = "") -> dict[str, Tensor]:
-    """The decoder's weights under the published names, every copy of a shared head included."""
+    """The decoder's weights under the published names, every copy of a shared head included.
+
+    Raises:
+        ModelError: a `class_prior`, whose weights the published system does not have.
+    """
+    if decoder.config.class_prior is not None:
+        raise ModelError(
+            f"{decoder.config.name} has class_prior {decoder.config.class_prior}; the published system has "
+            f"no weights for it, and its scores are other products"
+        )
     own = decoder.state_dict()
     found: dict[str, Tensor] = {}
     for name, tensor in own.items():

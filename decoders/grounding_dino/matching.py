@@ -1,6 +1,6 @@
 """One-to-one matching of queries and objects (Carion et al. 2020, DETR, equation 1).
 
-Axes: T stages, B pictures, Q queries, K classes, M objects of all pictures, n of one picture.
+Axes: T stages, B pictures, Q queries, K classes, n objects of one picture.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def match(
     *,
     costs: MatchCosts,
     alpha: float,
-    extra: Tensor | None = None,
+    extra: Sequence[Tensor] | None = None,
 ) -> list[list[Pairs]]:
     """Pairs of least cost for every stage and picture.
 
@@ -43,25 +43,23 @@ def match(
         boxes: (T, B, Q, 4) cxcywh.
         labels: for each picture (n,).
         targets: for each picture (n, 4) cxcywh.
-        extra: (T, B, Q, M) what else a pair costs.
+        extra: for each picture (T, Q, n) what else a pair costs.
 
     Returns:
         For each stage, for each picture: query and object indices, by rising query index.
     """
-    sizes = [len(one) for one in labels]
-    label = torch.cat(list(labels))
-    target = torch.cat(list(targets))
-    by_class = class_cost(logits.float(), alpha=alpha)[..., label]
-    distance = torch.cdist(boxes.float().flatten(0, 2), target, p=1).unflatten(0, boxes.shape[:3])
-    overlap = giou(to_xyxy(boxes.float())[..., None, :], to_xyxy(target))
-    cost = costs.bbox * distance + costs.ce * by_class - costs.giou * overlap
-    if extra is not None:
-        cost = cost + extra
-    pairs: list[list[Pairs]] = []
-    for stage in cost.cpu():
-        row = []
-        for picture, own in enumerate(stage.split(sizes, -1)):
-            query, index = linear_sum_assignment(own[picture].numpy())
+    found = []
+    # Picture by picture: queries against the objects of all pictures would grow with the batch's square.
+    for picture, (label, target) in enumerate(zip(labels, targets, strict=True)):
+        own = boxes[:, picture].float()
+        by_class = class_cost(logits[:, picture].float(), alpha=alpha)[..., label]
+        distance = torch.cdist(own.flatten(0, 1), target, p=1).unflatten(0, own.shape[:2])
+        overlap = giou(to_xyxy(own)[..., None, :], to_xyxy(target))
+        cost = costs.bbox * distance + costs.ce * by_class - costs.giou * overlap
+        found.append(cost if extra is None else cost + extra[picture])
+    pairs: list[list[Pairs]] = [[] for _ in logits]
+    for whole in found:
+        for row, stage in zip(pairs, whole.cpu(), strict=True):
+            query, index = linear_sum_assignment(stage.numpy())
             row.append((torch.as_tensor(query), torch.as_tensor(index)))
-        pairs.append(row)
     return pairs

@@ -79,18 +79,30 @@ def overlapping(boxes: FloatArray, referred: FloatArray, *, least: float = 0.5) 
     return np.asarray(iou_matrix(boxes, referred).max(1) >= least)
 
 
-def merge_doubles(boxes: FloatArray, labels: IntArray, most: float) -> IntArray:
-    """Indices to keep, best first: boxes that no better one of their class overlaps by more than `most`."""
+def merge_doubles(
+    boxes: FloatArray, labels: IntArray, most: float, *, top: int | None = None, count: int | None = None
+) -> IntArray:
+    """Indices to keep, best first: boxes that no better one of their class overlaps by more than `most`.
+
+    Args:
+        top: how many of a class are wanted; None: all.
+        count: how many are wanted altogether. A low threshold lets every pair of query and class through, and
+            nobody asks for what stands behind the first hundred.
+    """
+    own = {int(label): np.flatnonzero(labels == label) for label in np.unique(labels)}
+    free = np.ones(len(boxes), dtype=np.bool_)
+    taken = dict.fromkeys(own, 0)
     kept: list[int] = []
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        rivals = iou_matrix(boxes[own], boxes[own]) > most
-        chosen: list[int] = []
-        for index in range(len(own)):
-            if not rivals[index, chosen].any():
-                chosen.append(index)
-        kept.extend(own[chosen].tolist())
-    return np.array(sorted(kept), dtype=np.int64)
+    for index, label in enumerate(labels.tolist()):
+        if len(kept) == count:
+            break
+        if not free[index] or taken[label] == top:
+            continue
+        kept.append(index)
+        taken[label] += 1
+        behind = own[label][own[label] > index]
+        free[behind] &= iou_matrix(boxes[behind], boxes[index : index + 1])[:, 0] <= most
+    return np.array(kept, dtype=np.int64)
 
 
 def keep_top(labels: IntArray, top: int) -> IntArray:

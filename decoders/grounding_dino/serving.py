@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from superlink.decoders.artifacts import (
     Artifact,
@@ -24,6 +26,7 @@ from superlink.decoders.contract import Call, Route
 from superlink.decoders.grounding_dino.config import GroundingDinoConfig
 from superlink.decoders.grounding_dino.results import keep_top, merge_doubles, overlapping, tight_boxes
 from superlink.decoders.letterbox import Size
+from superlink.router.errors import DecoderError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,6 +45,12 @@ class Items:
             labels=self.labels[index],
             queries=self.queries[index],
         )
+
+
+def refuse_damaged(call: Call, *found: Tensor) -> None:
+    """Raises DecoderError for values that are not finite, which would be served as "nothing found"."""
+    if not all(bool(torch.isfinite(one).all()) for one in found):
+        raise DecoderError(f"call {call.id!r}: scores or places came out with values that are not finite")
 
 
 def chosen_items(
@@ -78,7 +87,9 @@ def chosen_items(
         queries=queries.astype(np.int64),
     )
     if config.merge_iou is not None:
-        items = items.take(merge_doubles(items.xyxy, items.labels, config.merge_iou))
+        most = config.max_detections
+        kept = merge_doubles(items.xyxy, items.labels, config.merge_iou, top=route.top, count=most)
+        items = items.take(kept)
     if route.top is not None:
         items = items.take(keep_top(items.labels, route.top))
     return items.take(np.arange(min(len(items.scores), config.max_detections)))

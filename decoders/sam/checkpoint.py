@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from superlink.decoders.sam.config import SamConfig
@@ -22,6 +18,7 @@ from superlink.decoders.sam.keymap import (
     load_transformers,
     rename_back,
 )
+from superlink.decoders.strict import read_weights
 from superlink.router.errors import ModelError
 
 _WEIGHTS = "model.safetensors"
@@ -41,7 +38,7 @@ def load_checkpoint(path: str | Path, *, link_dim: int, config: SamConfig | None
         ModelError: a file is missing or damaged, or weights and configuration do not match.
     """
     path = Path(path)
-    state = _folder_weights(path) if path.is_dir() else _file_weights(path)
+    state = _folder_weights(path) if path.is_dir() else read_weights(path)
     if config is None:
         config = _config(path, state)
     decoder = config.build(link_dim)
@@ -66,30 +63,14 @@ def _config(path: Path, state: dict[str, Tensor]) -> SamConfig:
 def _folder_weights(folder: Path) -> dict[str, Tensor]:
     index = folder / f"{_WEIGHTS}.index.json"
     if not index.is_file():
-        return _file_weights(folder / _WEIGHTS)
+        return read_weights(folder / _WEIGHTS)
     shards = _json(index).get("weight_map", {})
     found: dict[str, Tensor] = {}
     for name in sorted(set(shards.values())):
         if Path(name).name != name:
             raise ModelError(f"{str(index)!r} names {name!r}; weights lie in the folder itself")
-        found |= _file_weights(folder / name)
+        found |= read_weights(folder / name)
     return found
-
-
-def _file_weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ModelError(f"no checkpoint at {str(path)!r}; expected a .pth or .safetensors file or a folder")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
-        raise ModelError(
-            f"{str(path)!r} cannot be read as weights: {' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(one, Tensor) for one in state.values()):
-        raise ModelError(f"{str(path)!r} holds no state dict of tensors")
-    return state
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class SamOutputs:
 class SamDecoder(Decoder[SamInputs, SamOutputs]):
     """A mask for everything that links, boxes, clicks and masks of a call ask for."""
 
+    half_weights = False
+
     def __init__(self, config: SamConfig, link_dim: int) -> None:
         super().__init__()
         self.config: SamConfig = config
@@ -126,6 +128,14 @@ class SamDecoder(Decoder[SamInputs, SamOutputs]):
         return torch.stack([one for one in found if one is not None])
 
     def forward(self, links: LinkBatch, inputs: SamInputs) -> SamOutputs:
+        """(B, K, L, D) links to M masks of each of N prompts, in the order of `inputs.prompts`.
+
+        Logits are (N, M, s, s) and cover the square frame; s is a quarter of its side. M is 1 unless
+        `multimask` is configured.
+
+        Raises:
+            LinkError: links of another width than the decoder was built for.
+        """
         tokens, features = self.project(links), self.features(inputs)
         config, side = self.config, 4 * self.config.grid
         wanted = config.num_multimask if config.multimask else 1
@@ -170,6 +180,11 @@ class SamDecoder(Decoder[SamInputs, SamOutputs]):
 
     @torch.no_grad()
     def postprocess(self, outputs: SamOutputs, inputs: SamInputs) -> list[Artifact]:
+        """One artifact a call.
+
+        Raises:
+            DecoderError: values of a call came out not finite.
+        """
         fits, chosen = outputs.fits.max(1)
         rows = torch.arange(len(chosen), device=chosen.device)
         logits = outputs.logits[rows, chosen]

@@ -148,8 +148,10 @@ def coarse_mask(goal: Tensor, box: NDArray[np.float64], rng: np.random.Generator
     ]
     reach = int(rng.integers(0, max(1, int(0.1 * sides.min())) + 1))
     grown = bool(rng.integers(0, 2))
-    kernel = 2 * reach + 1
     map_ = moved[None].float() if grown else 1 - moved[None].float()
-    thick = F.max_pool2d(map_, kernel, stride=1, padding=reach)[0] > 0.5
+    # Down, then across: the largest of a square is the largest of its columns' largest.
+    for kernel, padding in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):
+        map_ = F.max_pool2d(map_, kernel, stride=1, padding=padding)
+    thick = map_[0] > 0.5
     rough = thick if grown else ~thick
     return rough if bool(rough.any()) else goal

@@ -53,6 +53,15 @@ def sam_letterbox(size: Size, side: int) -> Letterbox:
 def to_frame(
     prompt: MaskPrompt, box: Letterbox, *, call: int, side: int, stride: int, logit: float
 ) -> FramePrompt:
+    """A prompt in pixels of its picture to one in pixels of the frame.
+
+    Args:
+        box: where the picture lies in the frame.
+        call: row of the batch that the prompt belongs to.
+        side: of the frame, in pixels.
+        stride: frame pixels along a cell of the mask grid; divides `side`.
+        logit: of a cell that a painted mask covers; its negative elsewhere.
+    """
     mask = None
     if prompt.mask is not None:
         whole = masks_to_frame(prompt.mask[None], box, side)

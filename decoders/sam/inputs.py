@@ -14,6 +14,7 @@ from torch import Tensor
 
 from superlink.decoders.artifacts import Artifact, Masks
 from superlink.decoders.contract import Call, Route
+from superlink.decoders.labels import check_labels
 from superlink.decoders.letterbox import Letterbox
 from superlink.decoders.sam.config import SamConfig
 from superlink.decoders.sam.drawing import draw_prompts
@@ -91,7 +92,7 @@ def training_prompts(
             links=len(call.links),
             inner=box.inner,
             config=config,
-            rng=np.random.default_rng(seed),
+            rng=np.random.default_rng(seed % 2**64),  # numpy takes no negative seeds; torch counts them so
         )
         prompts += drawn
         goals += wanted
@@ -108,9 +109,7 @@ def training_prompts(
 def _checked_masks(call: Call, target: Artifact, box: Letterbox) -> Masks:
     if not isinstance(target, Masks):
         raise DataError(f"call {call.id!r} needs Masks as its target, got {type(target).__name__}")
-    if len(target) and int(target.labels.max()) >= len(call.links):
-        label = int(target.labels.max())
-        raise DataError(f"call {call.id!r} has {len(call.links)} links, but a target is labelled {label}")
+    check_labels(call, target)
     if target.size != box.size or target.masks.shape[1:] != box.size:
         raise DataError(
             f"call {call.id!r}: picture of {box.size}, target for one of {target.size} "

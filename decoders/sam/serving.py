@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from superlink.decoders.artifacts import IntArray, Masks, Origin, tight_boxes
@@ -15,6 +16,7 @@ from superlink.decoders.contract import Call, Route
 from superlink.decoders.letterbox import Letterbox
 from superlink.decoders.sam.config import SamConfig
 from superlink.decoders.sam.frame import FramePrompt
+from superlink.router.errors import DecoderError
 
 
 def answer(
@@ -36,7 +38,12 @@ def answer(
     Args:
         logits: (N, s, s) of each prompt.
         fits: (N,) predicted IoU.
+
+    Raises:
+        DecoderError: values came out not finite; they would be served as "nothing found".
     """
+    if not bool(torch.isfinite(logits).all() and torch.isfinite(fits).all()):
+        raise DecoderError(f"call {call.id!r}: masks or scores came out with values that are not finite")
     given = np.array([one.score for one in prompts], dtype=np.float32)
     scores = (fits.float().cpu().numpy().clip(0, 1) * given).astype(np.float32)
     # Where only the best is wanted an answer is expected.

@@ -5,7 +5,8 @@ Yang et al. 2024 (X-Pose, first called UniPose), with the link projections of Vi
 this package owns the keypoints: queries, masks, heads, losses.
 """
 
+from superlink.decoders.unipose.checkpoint import load_checkpoint
 from superlink.decoders.unipose.config import PoseCosts, PoseWeights, UniPoseConfig
 from superlink.decoders.unipose.decoder import UniPoseDecoder
 
-__all__ = ["PoseCosts", "PoseWeights", "UniPoseConfig", "UniPoseDecoder"]
+__all__ = ["PoseCosts", "PoseWeights", "UniPoseConfig", "UniPoseDecoder", "load_checkpoint"]

@@ -7,7 +7,7 @@ instances, d width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from superlink.decoders.artifacts import Artifact, FloatArray, Keypoints, Origin
 from superlink.decoders.contract import Call, Decoder
 from superlink.decoders.grounding_dino.denoising import Denoising, build_denoising
 from superlink.decoders.grounding_dino.dense import backbone_term, dense_terms
-from superlink.decoders.grounding_dino.inputs import pictures_in_frame
+from superlink.decoders.grounding_dino.inputs import by_frame, links_of, pictures_in_frame
 from superlink.decoders.grounding_dino.losses import (
     Matched,
     Stage,
@@ -29,7 +29,7 @@ from superlink.decoders.grounding_dino.losses import (
 from superlink.decoders.grounding_dino.matching import match
 from superlink.decoders.grounding_dino.model import project_links
 from superlink.decoders.grounding_dino.noise import SeededNoise
-from superlink.decoders.grounding_dino.serving import chosen_items
+from superlink.decoders.grounding_dino.serving import chosen_items, refuse_damaged
 from superlink.decoders.letterbox import Size
 from superlink.decoders.unipose.config import UniPoseConfig
 from superlink.decoders.unipose.inputs import PoseInputs, split_links, targets_in_frame
@@ -46,10 +46,13 @@ class PoseOutputs:
     poses: Poses
     class_mask: Tensor  # (B, K) bool
     denoising: Denoising | None
+    more: tuple[PoseOutputs, ...] = ()  # of further frames of a batch that is served, see `by_frame`
 
 
 class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
     """Boxes and keypoints of everything that the object links of a call stand for."""
+
+    half_weights = False
 
     def __init__(self, config: UniPoseConfig, link_dim: int) -> None:
         super().__init__()
@@ -81,6 +84,7 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
             slots=slots,
             targets=known,
             noise=None if known is None else SeededNoise.of(calls),
+            apart=known is None and not config.detector.square,
         )
 
     @property
@@ -89,7 +93,19 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
         return self.config.legacy_group_mask or not self.config.detector.dn_hide_padding
 
     def forward(self, links: LinkBatch, inputs: PoseInputs) -> PoseOutputs:
-        return self.detect(*split_links(links, inputs.calls, inputs.slots), inputs)
+        """(B, links, L, D), those of objects before those of keypoints, to what every decoder layer says.
+
+        Boxes and keypoints are shares of each picture's own sides.
+
+        Raises:
+            LinkError: links of another width than the decoder was built for.
+        """
+        parts = by_frame(inputs)
+        found = []
+        for rows, part in parts:
+            own = links if len(parts) == 1 else links_of(links, rows)
+            found.append(self.detect(*split_links(own, part.calls, part.slots), part))
+        return replace(found[0], more=tuple(found[1:]))
 
     def detect(self, objects: LinkBatch, keypoints: LinkBatch, inputs: PoseInputs) -> PoseOutputs:
         """(B, K, L, D) object links and (B, P, L, D) keypoint links to what every layer says."""
@@ -168,7 +184,9 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
         early = [(one.logits, one.boxes) for one in layers[:split]] + [(proposals.logits, proposals.boxes)]
         late = [(one.logits, one.boxes) for one in layers[split:]]
         posed = torch.stack([one.keypoints for one in layers[split:] if one.keypoints is not None])
-        extra = keypoint_cost(posed, targets.table(), self.config.costs)
+        extra = [
+            keypoint_cost(posed[:, row], targets.of(row), self.config.costs) for row in range(posed.shape[1])
+        ]
         pairs = []
         for group, more in ((early, None), (late, extra)):
             pairs += match(
@@ -230,17 +248,30 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
 
     @torch.no_grad()
     def postprocess(self, outputs: PoseOutputs, inputs: PoseInputs) -> list[Artifact]:
+        """One artifact a call.
+
+        Raises:
+            DecoderError: values of a call came out not finite.
+        """
+        found: dict[int, Artifact] = {}
+        for (rows, part), one in zip(by_frame(inputs), (outputs, *outputs.more), strict=True):
+            found |= zip(rows, self._answers(one, part), strict=True)
+        return [found[row] for row in range(len(found))]
+
+    def _answers(self, outputs: PoseOutputs, inputs: PoseInputs) -> list[Artifact]:
         last = outputs.poses.layers[-1]
         assert last.keypoints is not None
-        prob = last.logits.sigmoid().cpu().numpy()
-        boxes = last.boxes.cpu().double().numpy()
+        logits, boxes = last.logits.cpu(), last.boxes.cpu().double()
         results: list[Artifact] = []
         for row, (call, route, box) in enumerate(
             zip(inputs.calls, inputs.routes, inputs.letterboxes, strict=True)
         ):
-            scores = prob[row, :, : len(call.names)]
-            items = chosen_items(scores, boxes[row], call, route, box.size, self.config.detector)
+            own = logits[row, :, : len(call.names)]
             found = last.keypoints[row, :, : len(call.parts)].cpu()
+            refuse_damaged(call, own, boxes[row], found)
+            items = chosen_items(
+                own.sigmoid().numpy(), boxes[row].numpy(), call, route, box.size, self.config.detector
+            )
             results.append(
                 Keypoints(
                     xyv=picture_keypoints(found, box.size)[items.queries],

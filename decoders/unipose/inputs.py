@@ -17,6 +17,7 @@ from superlink.decoders.contract import Call
 from superlink.decoders.grounding_dino.boxes import to_cxcywh
 from superlink.decoders.grounding_dino.inputs import FramedCalls
 from superlink.decoders.grounding_dino.losses import Targets
+from superlink.decoders.labels import check_labels
 from superlink.decoders.letterbox import Letterbox
 from superlink.decoders.unipose.config import UniPoseConfig
 from superlink.decoders.unipose.losses import OTHER_SIGMA, PoseTargets, sigma_of
@@ -76,7 +77,8 @@ def targets_in_frame(
         constants = [sigma_of(name) for name in call.parts]
         labels.append(torch.as_tensor(target.labels, dtype=torch.long, device=device))
         boxes.append(relative.to(device))
-        points.append((places * seen[..., None]).to(device))
+        # Not times `seen`: what is not labelled may have coordinates that are no numbers.
+        points.append(torch.where(seen[..., None] > 0, places, 0.0).to(device))
         visible.append(seen.to(device))
         areas.append((config.area_share * relative[:, 2:].prod(-1)).to(device))
         sigmas.append(torch.tensor(constants + [OTHER_SIGMA] * (slots - len(constants)), device=device))
@@ -93,9 +95,7 @@ def targets_in_frame(
 def _check_target(call: Call, target: Artifact, box: Letterbox) -> None:
     if not isinstance(target, Keypoints):
         raise DataError(f"call {call.id!r} needs Keypoints as its target, got {type(target).__name__}")
-    if len(target) and int(target.labels.max()) >= len(call.names):
-        label = int(target.labels.max())
-        raise DataError(f"call {call.id!r} has {len(call.names)} objects, but a target is labelled {label}")
+    check_labels(call, target, what="objects")
     if target.keypoint_names != call.parts:
         raise DataError(
             f"call {call.id!r} asks for the keypoints {list(call.parts)}, "

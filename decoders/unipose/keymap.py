@@ -3,6 +3,9 @@
 The published state dict differs in three ways: query, key and value of some attentions are one fused
 matrix; heads that layers share are stored once for every layer, and once more inside the decoder; the
 sizes of the first keypoints, which the 17 of COCO came with, are apart from those of the others.
+
+Files of X-Pose itself have the same names, but no layers that project links: where these are, they have a
+text side (`XPOSE_TEXT`). Two vectors of every fusion layer have another name.
 """
 
 from __future__ import annotations
@@ -128,6 +131,12 @@ _HEADS = ("bbox_embed", "pose_embed", "pose_hw_embed")
 _SIZES = ("transformer.decoder.hw.weight", "transformer.decoder.hw_append.weight")
 _SIZES_OWN = ("model.keypoint_sizes.0", "model.keypoint_sizes.1")
 _INDEX = "attention.relative_position_bias.relative_position_index"
+_PROJECTIONS = ("patch2query.", "patch2keypoint.")
+_XPOSE_SCALES = (".gamma_", ".gam_")  # X-Pose's own name; VisionLLM v2 had to change it
+# What X-Pose has in place of links: CLIP, the projections of its vectors for objects and for keypoints, and
+# three parts that its forward pass only multiplies by zero.
+# Source: `UniPose` in models/UniPose/unipose.py of IDEA-Research/X-Pose.
+XPOSE_TEXT = ("clip_model.", "projection.", "projection_kpt.", "label_enc.", "pos_proj.", "padding.")
 
 
 def load_published(decoder: UniPoseDecoder, state: StateDict, *, prefix: str = "") -> None:
@@ -141,9 +150,42 @@ def load_published(decoder: UniPoseDecoder, state: StateDict, *, prefix: str = "
         ModelError: entries are missing, unknown or of another shape, or copies of a shared head differ.
     """
     own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    # The name in X-Pose's own checkpoints; VisionLLM v2 had to change it.
-    own = {name.replace(".gamma_", ".gam_"): tensor for name, tensor in own.items()}
-    places, indices = published_names(decoder), _position_indices(decoder)
+    own = {name.replace(*_XPOSE_SCALES): tensor for name, tensor in own.items()}
+    decoder.load_state_dict(_found(decoder, own, published_names(decoder)))
+
+
+def is_xpose(state: StateDict) -> bool:
+    """Whether a state dict is one of X-Pose's own, with projections of CLIP's vectors instead of links."""
+    return any(name.removeprefix("module.").startswith("projection_kpt.") for name in state)
+
+
+def load_xpose(decoder: UniPoseDecoder, state: StateDict) -> None:
+    """Load a state dict of X-Pose's own; the layers that project links keep the weights they have.
+
+    Args:
+        state: what begins with `XPOSE_TEXT` is left out; "module." before all names is that of
+            distributed training.
+
+    Raises:
+        ModelError: entries are missing, unknown or of another shape, or copies of a shared head differ.
+    """
+    own = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    own = {name: tensor for name, tensor in own.items() if not name.startswith(XPOSE_TEXT)}
+    theirs, ours = _XPOSE_SCALES
+    fresh = {name: tensor for name, tensor in decoder.state_dict().items() if name.startswith(_PROJECTIONS)}
+    places = {
+        name.replace(ours, theirs): targets
+        for name, targets in published_names(decoder).items()
+        if fresh.keys().isdisjoint(targets)
+    }
+    decoder.load_state_dict(_found(decoder, own, places) | fresh)
+
+
+def _found(
+    decoder: UniPoseDecoder, own: StateDict, places: Mapping[str, tuple[str, ...]]
+) -> dict[str, Tensor]:
+    """Our weights in a state dict that must have exactly the names of `places`; errors as of the loaders."""
+    indices = _position_indices(decoder)
     missing = sorted((set(places) | set(indices)) - set(own))
     unknown = sorted(set(own) - set(places) - set(indices))
     for name in set(indices) & set(own):
@@ -162,7 +204,7 @@ def load_published(decoder: UniPoseDecoder, state: StateDict, *, prefix: str = "
             found[target] = rows
     if missing or unknown or shapes:
         raise misfit(decoder.config.name, missing, unknown, shapes)
-    decoder.load_state_dict(found)
+    return found
 
 
 def to_published(decoder: UniPoseDecoder, *, prefix: str = "") -> dict[str, Tensor]:

@@ -56,6 +56,16 @@ class PoseTargets:
     areas: tuple[Tensor, ...]  # for each picture (n,) share of the picture
     sigmas: tuple[Tensor, ...]  # for each picture (P,)
 
+    def of(self, picture: int) -> Labels:
+        """The objects of one picture."""
+        areas = self.areas[picture]
+        return Labels(
+            points=self.points[picture],
+            visible=self.visible[picture],
+            areas=areas,
+            sigmas=self.sigmas[picture].expand(len(areas), -1),
+        )
+
     def table(self) -> Labels:
         """The objects of all pictures in one table."""
         sigmas = [one.expand(len(area), -1) for one, area in zip(self.sigmas, self.areas, strict=True)]
@@ -103,7 +113,7 @@ def distance(points: Tensor, labels: Labels) -> Tensor:
 
 @torch.no_grad()
 def keypoint_cost(keypoints: Tensor, labels: Labels, costs: PoseCosts) -> Tensor:
-    """(T, B, G, P, 2) keypoints against the objects of all pictures -> (T, B, G, M)."""
+    """(..., G, P, 2) keypoints of a picture against its objects -> (..., G, M)."""
     found = keypoints.float()[..., None, :, :]
     unlike = 1 - oks(found, labels).clamp(min=LEAST_OKS)
     return costs.keypoints * distance(found, labels) + costs.oks * unlike

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from superlink.decoders.artifacts import Keypoints
-from superlink.decoders.coco import annotations_of, categories
+from superlink.decoders.coco import named, united
 from superlink.decoders.export import COORDINATE_DIGITS, SCORE_DIGITS
 from superlink.decoders.files import write_whole
 from superlink.decoders.writers.records import Record
@@ -23,11 +22,7 @@ class CocoWriter(Writer):
     format = "coco"
 
     def _kept(self, item: Item) -> Mapping[str, Any]:
-        rows = []
-        for artifact in item.found:
-            points = list(artifact.keypoint_names) if isinstance(artifact, Keypoints) else None
-            for row, phrase in zip(annotations_of(artifact), artifact.phrases, strict=True):
-                rows.append({**_rounded(row), "category": phrase, "points": points})
+        rows = [_rounded(row) for artifact in item.found for row in named(artifact)]
         names = dict.fromkeys(name for artifact in item.found for name in artifact.names)
         return {"size": item.size, "names": list(names), "rows": rows}
 
@@ -35,7 +30,6 @@ class CocoWriter(Writer):
         images: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
         names = dict.fromkeys(self.categories)
-        points: dict[str, dict[str, None]] = {}  # all keypoints of a category, in the order they came
         for record in records:
             if record.head.error or record.body["size"] is None:
                 continue
@@ -44,19 +38,8 @@ class CocoWriter(Writer):
             images.append({"id": len(images) + 1, "file_name": file_name, "height": height, "width": width})
             names |= dict.fromkeys(record.body["names"])
             for row in record.body["rows"]:
-                points.setdefault(row["category"], {}).update(dict.fromkeys(row["points"] or ()))
                 rows.append({**row, "id": len(rows) + 1, "image_id": len(images)})
-        order = {name: k + 1 for k, name in enumerate(names)}
-        for row in rows:
-            category = row.pop("category")
-            row["category_id"] = order[category]
-            own = row.pop("points")
-            if own is not None:
-                row["keypoints"] = _placed(row["keypoints"], own, list(points[category]))
-        known = categories(list(names))
-        for one in known:
-            if points.get(one["name"]):
-                one |= {"keypoints": list(points[one["name"]]), "skeleton": []}
+        known = united(rows, list(names))
         data = {
             "info": {"description": "written by superlink"},
             "licenses": [],
@@ -78,9 +61,3 @@ def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
     if "score" in row:
         shorter["score"] = round(float(row["score"]), SCORE_DIGITS)
     return shorter
-
-
-def _placed(values: Sequence[float], own: Sequence[str], wanted: Sequence[str]) -> list[float]:
-    """Keypoints in the order of their category; those that were not asked for are not labelled."""
-    triples = {name: values[3 * k : 3 * k + 3] for k, name in enumerate(own)}
-    return [value for name in wanted for value in triples.get(name, (0.0, 0.0, 0.0))]

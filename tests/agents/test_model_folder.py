@@ -145,6 +145,36 @@ def test_an_unknown_name_lists_what_there_is(tmp_path: Path) -> None:
     assert model_folder(tmp_path) == tmp_path
 
 
+def cached(hub: Path, name: str, model: Path) -> Path:
+    """A model folder where `huggingface_hub` keeps what it has downloaded."""
+    kept = hub / f"models--{name.replace('/', '--')}"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("0" * 40)
+    return Path(shutil.copytree(model, kept / "snapshots" / ("0" * 40)))
+
+
+def test_a_model_of_the_hub_is_taken_from_its_cache_while_offline(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+    where = cached(hub, "somebody/shapes", folder)
+    assert model_folder("somebody/shapes") == where
+    assert load_model(where).name == load_model(folder).name
+    with pytest.raises(ModelError, match=r"'somebody/else' is no folder here and .*Hub") as caught:
+        model_folder("somebody/else")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mistyped_path_asks_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setattr("superlink.agents.embedded._downloaded", pytest.fail)
+    for name in ("runs/mime", "hugr", "../hugr", "a/b/c", str(tmp_path / "x")):
+        with pytest.raises(ModelError, match="unknown model"):
+            model_folder(name)
+
+
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(InputError, match=r"'steam'.*'local'"):
         load("tiny", engine="steam")

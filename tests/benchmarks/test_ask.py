@@ -28,7 +28,7 @@ def test_forced_replies_take_the_whole_way_of_an_ask(family: Path, printed: Prin
     found = printed()
     assert found["benchmark"] == "ask"
     assert found["replies"].startswith("forced")
-    assert found["targets"]["cold_seconds"] == 8.0
+    assert found["targets"]["cold_seconds"] == 6.0
     for one in (found["import"], found["help"], found["tasks"]["edit"]["cold"]):
         assert one.keys() == MEASURED
         assert 0 < one["seconds_best"] <= one["seconds_median"]

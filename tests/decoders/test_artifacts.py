@@ -125,7 +125,8 @@ def test_keypoints_text_and_pictures_have_json_too() -> None:
     assert equal(from_json(json.loads(json.dumps(points.to_json())), size=(8, 8)), points)
     assert from_json(Text(text="hello").to_json(), size=(1, 1)).to_json()["text"] == "hello"
     picture = Picture(pixels=np.zeros((4, 6, 3), np.uint8), origin=Origin(id="picture-1"))
-    assert picture.to_json() == {"id": "picture-1", "type": "picture", "decoder": "", "size": [4, 6]}
+    head = {"id": "picture-1", "type": "picture", "decoder": ""}
+    assert picture.to_json() == {**head, "path": None, "size": [4, 6]}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pycocotools.coco import COCO
 from superlink.decoders import coco, rle
 from superlink.decoders.artifacts import Boxes, Keypoints, Masks, equal, tight_boxes
 from superlink.decoders.detections import from_detections, from_keypoints, import_supervision
+from superlink.decoders.export import from_json
 from superlink.decoders.png import load_masks
 from superlink.router.errors import InputError
 
@@ -163,6 +165,51 @@ def test_pycocotools_reads_a_written_file(tmp_path: Path, capsys: pytest.Capture
     boxes = [one["bbox"] for one in read.loadAnns(read.getAnnIds(imgIds=[2]))]
     x0, y0, x1, y1 = pictures["b.png"].xyxy.T
     np.testing.assert_array_equal(boxes, np.stack([x0, y0, x1 - x0, y1 - y0], axis=1))
+
+
+def test_a_category_has_the_keypoints_of_its_own_annotations() -> None:
+    person = some_keypoints()
+    face = replace(
+        person,
+        xyv=np.asarray([[[7, 8, 2], [3, 4, 1]], [[2, 2, 2], [1, 1, 2]]], np.float32),
+        keypoint_names=("chin", "nose"),
+        xyxy=np.repeat(person.xyxy, 2, axis=0),
+        scores=np.ones(2, np.float32),
+        labels=np.asarray([1, 0]),
+        names=("person", "cat"),
+    )
+    pictures = {"a.png": person, "b.png": face, "c.png": random_boxes(2, 2)}
+    written = json.loads(json.dumps(coco.dataset(pictures)))
+    points = {one["name"]: one.get("keypoints") for one in written["categories"]}
+    assert points == {
+        "person": ["nose", "eye", "ear", "chin"],
+        "cat": ["chin", "nose"],
+        **dict.fromkeys(NAMES),
+    }
+    of_person, of_cat, again = (one["keypoints"] for one in written["annotations"][:3])
+    assert of_person == [1, 2, 2, 5, 6, 1, 0, 0, 0, 0, 0, 0]
+    assert of_cat == [7, 8, 2, 3, 4, 1]
+    assert again == [1, 1, 2, 0, 0, 0, 0, 0, 0, 2, 2, 2]
+    assert all("keypoints" not in one for one in written["annotations"][3:])
+    assert [one["category_id"] for one in written["annotations"][:3]] == [1, 2, 1]
+    assert all(one.keys().isdisjoint({"category", "points"}) for one in written["annotations"])
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_items_without_named_keypoints_come_back(rows: int) -> None:
+    bare = Keypoints(
+        xyv=np.zeros((rows, 0, 3), np.float32),
+        keypoint_names=(),
+        xyxy=np.tile(np.asarray([[1, 2, 5, 6]], np.float32), (rows, 1)),
+        scores=np.ones(rows, np.float32),
+        labels=np.zeros(rows, np.int64),
+        names=("person",),
+        size=(20, 30),
+    )
+    written = json.loads(json.dumps(bare.to_coco()))
+    assert equal(coco.keypoints_of(written, names={1: "person"}, keypoint_names=(), size=(20, 30)), bare)
+    read = from_json(json.loads(json.dumps(bare.to_json())), size=(20, 30))
+    assert equal(read, bare, ignore=["origin", "names"])
 
 
 def test_an_annotation_of_an_unknown_category_is_refused() -> None:

@@ -74,6 +74,13 @@ def test_a_mask_goes_to_the_frame_and_back_within_a_pixel(
     assert not (back & ~dilated).any()
 
 
+@pytest.mark.parametrize("size", [(1600, 1601), (1601, 1600), (1603, 1600)])
+def test_halves_of_a_pixel_go_up_as_in_the_published_pipeline(size: Size) -> None:
+    """At exactly half the size; mmcv's `rescale_size` takes int(side * scale + 0.5)."""
+    inner = Letterbox.fit(size, shortest=800, longest=1333).inner
+    assert inner == tuple((side + 1) // 2 for side in size)
+
+
 def test_no_masks_stay_no_masks() -> None:
     box = Letterbox.fit((30, 50), shortest=64, longest=64)
     assert box.masks_to_frame(np.zeros((0, 30, 50), dtype=np.bool_)).shape == (0, *box.inner)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from superlink.decoders.artifacts import tight_boxes
-from superlink.decoders.polygons import joined, outlines, simplified
+from superlink.decoders.polygons import _area, _rings, joined, outlines, simplified
 from superlink.decoders.rle import mask_of
 
 seeds = st.integers(0, 2**32 - 1)
@@ -42,6 +42,38 @@ def test_pycocotools_fills_an_outline_with_the_pixels_of_the_mask(seed: int, hei
     np.testing.assert_array_equal(filled([joined(rings)], mask.shape), mask)
     points = np.concatenate(rings)
     np.testing.assert_array_equal([*points.min(0), *points.max(0)], tight_boxes(mask[None])[0])
+
+
+def around(hole: NDArray[np.float64], outer: list[NDArray[np.float64]]) -> int:
+    """Which outline a hole lies in, by geometry: the smallest that has the pixel above its corner inside.
+
+    A line from there to the right crosses such an outline an odd number of times.
+    """
+    x, y = hole[0] + (0.5, -0.5)
+    inside = []
+    for k, ring in enumerate(outer):
+        (x0, y0), (x1, y1) = ring.T, np.roll(ring, -1, axis=0).T
+        crossed = (x0 == x1) & (x0 > x) & (np.minimum(y0, y1) < y) & (y < np.maximum(y0, y1))
+        if crossed.sum() % 2:
+            inside.append(k)
+    return min(inside, key=lambda k: _area(outer[k]))
+
+
+@settings(max_examples=80)
+@given(seeds, st.integers(1, 24), st.integers(1, 24))
+def test_holes_belong_to_the_smallest_outline_around_them(seed: int, height: int, width: int) -> None:
+    mask = noise(seed, height, width)
+    rings = _rings(mask)
+    outer = [ring for ring in rings if _area(ring) > 0]
+    holes: list[list[NDArray[np.float64]]] = [[] for _ in outer]
+    for ring in rings:
+        if _area(ring) < 0:
+            holes[around(ring, outer)].append(ring)
+    expected = [joined([one, *inside]) for one, inside in zip(outer, holes, strict=True)]
+    found = outlines(mask)
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_hole_is_joined_to_the_part_around_it() -> None:

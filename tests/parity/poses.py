@@ -19,7 +19,6 @@ from superlink.decoders.unipose.keymap import load_published, to_published
 from superlink.decoders.unipose.losses import COCO_SIGMAS, OTHER_SIGMA, PoseTargets
 from superlink.decoders.unipose.published import config_from_published
 from superlink.router.links import LinkBatch
-from tests.parity.detectors import RecordedNoise
 from tests.parity.fixtures import Case, Tensors
 
 
@@ -35,13 +34,6 @@ def recorded_decoder(case: Case, weights: Tensors, *, legacy: bool = True) -> Un
     decoder = recorded_config(case, legacy=legacy).build(case.config["l_hidden_size"])
     load_published(decoder, weights)
     return decoder.eval()
-
-
-class PoseNoise(RecordedNoise):
-    """Recorded flipped labels may be those of padded classes."""
-
-    def below(self, owners: Tensor, limits: Tensor) -> Tensor:
-        return self.uniform(owners).long()
 
 
 def rows_of(tensors: Tensors, rows: slice) -> Tensors:

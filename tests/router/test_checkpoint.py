@@ -50,6 +50,16 @@ def test_tied_embeddings_are_written_once_and_stay_tied(tmp_path: Path, config: 
     torch.testing.assert_close(loaded.language.lm_head.weight, router.language.lm_head.weight)
 
 
+def test_small_models_come_in_small_files_and_large_ones_in_large_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("superlink.router.checkpoint.MAX_FILE_BYTES", 400)
+    monkeypatch.setattr("superlink.router.checkpoint.LARGE_FILE_BYTES", 4000)
+    state = {f"{index:02}": torch.zeros(100) for index in range(20)}  # of 400 bytes each
+    assert len(save_weights(tmp_path / "small", "model", state)) == 20 + 1  # and the index
+    assert len(save_weights(tmp_path / "large", "model", {**state, "20": torch.zeros(100)})) == 3 + 1
+
+
 def test_weights_are_split_into_files_below_the_limit(tmp_path: Path) -> None:
     state = {f"layer.{i}": torch.randn(10, 10) for i in range(9)}
     state["steps"] = torch.tensor(3)
@@ -70,6 +80,23 @@ def test_saving_again_leaves_no_older_files(tmp_path: Path) -> None:
     save_weights(tmp_path, "model", {"0": torch.ones(1)})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors", "other.safetensors"]
     assert load_weights(tmp_path, "model").keys() == {"0"}
+
+
+def test_a_set_of_weights_leaves_the_parts_of_one_with_a_longer_name(tmp_path: Path) -> None:
+    parts = {f"{i}": torch.full((100,), float(i)) for i in range(4)}
+    for longer in ("sam-hq", "sam-00001-of-00002", "sam.v2"):
+        save_weights(tmp_path, longer, parts, max_bytes=400)
+    files = save_weights(tmp_path, "sam", parts, max_bytes=800)
+    assert [file.name for file in files] == [
+        "sam-00001-of-00002.safetensors",
+        "sam-00002-of-00002.safetensors",
+        "sam.safetensors.index.json",
+    ]
+    assert save_weights(tmp_path, "sam", parts) == [tmp_path / "sam.safetensors"]
+    assert not any(file.exists() for file in files)
+    for longer in ("sam-hq", "sam-00001-of-00002", "sam.v2"):
+        loaded = load_weights(tmp_path, longer)
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in parts.items())
 
 
 def test_slices_of_one_tensor_are_saved_as_tensors_of_their_own(tmp_path: Path) -> None:

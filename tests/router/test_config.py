@@ -10,6 +10,8 @@ import pytest
 
 from superlink.router.config import RouterConfig, TokenIds
 from superlink.router.errors import ModelError
+from superlink.router.keymap import load_published, published_state
+from superlink.router.model import Router
 from superlink.router.tokens import LINK_PLACEHOLDERS, SPECIAL_TOKENS, RoutingToken
 
 
@@ -56,6 +58,21 @@ def test_tokens_that_share_a_table_must_need_as_many_links(config: RouterConfig)
     )
     with pytest.raises(ModelError, match=r"share the query table 'det' but need 4 and 5 links"):
         replace(config, tokens=tokens)
+
+
+@pytest.mark.parametrize("table", ["my-det", "my.det", "my det", "", "keys", "training", "weight\n"])
+def test_a_table_that_no_tensor_can_be_named_after_is_refused(config: RouterConfig, table: str) -> None:
+    with pytest.raises(ModelError, match=r"'\[DET\]' names its query table"):
+        replace(config, tokens=(RoutingToken(text="[DET]", decoder="boxes", table=table, num_links=4),))
+
+
+@pytest.mark.parametrize("table", ["det", "my_det2", "Größe"])
+def test_a_table_of_letters_keeps_its_name_in_published_checkpoints(config: RouterConfig, table: str) -> None:
+    tokens = (RoutingToken(text="[DET]", decoder="boxes", table=table, num_links=4),)
+    router = Router(replace(config, tokens=tokens))
+    state = {name: tensor.clone() for name, tensor in published_state(router).items()}
+    assert f"emb_embeddings_{table}.weight" in state
+    load_published(router, state)
 
 
 def test_a_link_without_queries_is_one_hidden_state(config: RouterConfig) -> None:

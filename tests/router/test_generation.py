@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -431,11 +432,35 @@ def test_no_requests_give_no_replies(router: Router, tokenizer: RouterTokenizer)
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"forced": ()}]
+    "options",
+    [
+        {"max_new_tokens": 0},
+        {"temperature": -1.0},
+        {"temperature": math.inf},
+        {"temperature": math.nan},
+        {"temperature": 10**400},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"top_p": math.nan},
+        {"forced": ()},
+    ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(InputError):
         GenerateOptions(**options)  # type: ignore[arg-type]
+
+
+def test_one_string_to_stop_at_is_not_taken_for_its_letters() -> None:
+    with pytest.raises(InputError, match=r"several strings, got one; write \('abc',\)"):
+        GenerateOptions(stop="abc")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("max_rows", [0, -1])
+def test_a_loop_that_could_never_write_is_refused(
+    router: Router, tokenizer: RouterTokenizer, max_rows: int
+) -> None:
+    with pytest.raises(InputError, match=f"max_rows must be at least 1, got {max_rows}"):
+        GenerationLoop(router, tokenizer, max_rows=max_rows)
 
 
 def test_numbers_of_numpy_are_the_same_seed_and_length(router: Router, tokenizer: RouterTokenizer) -> None:

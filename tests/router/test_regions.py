@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from superlink.router.config import RegionPooling
-from superlink.router.errors import InputError
+from superlink.router.errors import InputError, ModelError
 from superlink.router.regions import RegionEncoder
 
 SIDE, PATCH, WIDTH, OUT = 28, 14, 8, 12
@@ -91,6 +91,11 @@ def test_regions_do_not_see_one_another_and_every_weight_learns(pooling: RegionP
     torch.testing.assert_close(together[1:], alone)
     together.square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
+
+
+def test_attention_needs_a_tower_whose_width_its_heads_share() -> None:
+    with pytest.raises(ModelError, match=r"'cross_attn' needs .* multiple of 8, got 12"):
+        RegionEncoder(width=12, out_width=OUT, patch_size=PATCH, pooling="cross_attn")
 
 
 def test_masks_of_another_size_than_their_tiles_raise() -> None:

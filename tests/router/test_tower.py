@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from transformers import BitBackbone, BitConfig
 
 from superlink.router.config import RouterConfig
@@ -95,6 +97,64 @@ def test_a_stride_that_is_not_the_backbones_is_named(config: RouterConfig) -> No
     router = Router(convolved(config, vision={"patch_size": 32}, region_encoder=False))
     with pytest.raises(ModelError, match="makes 4 x 4 features of a tile of 64 pixels; with patch_size 32"):
         router.see(torch.randn(1, 3, 64, 64))
+
+
+RESNET: dict[str, Any] = {
+    "model_type": "resnet", "layer_type": "basic", "embedding_size": 8, "depths": [1, 1, 1, 1],
+    "hidden_sizes": [8, 8, 16, 16], "out_features": ["stage3"], "image_size": 64, "patch_size": 16,
+}  # fmt: skip
+SWIN: dict[str, Any] = {
+    "model_type": "swin", "embed_dim": 8, "depths": [2, 2, 2, 2], "num_heads": [1, 1, 2, 2],
+    "window_size": 4, "drop_path_rate": 0.9, "out_features": ["stage3"], "image_size": 64, "patch_size": 16,
+}  # fmt: skip
+CONVNEXT: dict[str, Any] = {
+    "model_type": "convnext", "depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16],
+    "drop_path_rate": 0.9, "out_features": ["stage3"], "image_size": 64, "patch_size": 16,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("vision", [RESNET, SWIN, CONVNEXT], ids=["resnet", "swin", "convnext"])
+def test_a_frozen_tower_is_the_same_tower_while_the_rest_learns(
+    config: RouterConfig, vision: dict[str, Any]
+) -> None:
+    router = Router(replace(config, vision=vision, vision_layer=-1))
+    before = copy.deepcopy(router.vision_tower.state_dict())
+    tiles = torch.randn(16, 3, 64, 64)
+    with torch.no_grad():
+        served = copy.deepcopy(router).eval().see(tiles).levels[0]
+    holder = nn.ModuleList([router])  # whoever trains calls train() of what holds the router
+    for _ in range(2):  # also after a break for validation
+        holder.eval()
+        holder.train()
+        assert router.bridge.training
+        torch.testing.assert_close(router.see(tiles).levels[0], served, rtol=0, atol=0)
+    for name, tensor in router.vision_tower.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_a_tower_that_learns_drops_paths_in_training_alone(config: RouterConfig) -> None:
+    router = Router(replace(config, vision=SWIN, vision_layer=-1, freeze_vision=False)).train()
+    tiles = torch.randn(16, 3, 64, 64)
+    with torch.no_grad():
+        assert not torch.equal(router.see(tiles).tokens, router.see(tiles).tokens)
+        assert torch.equal(router.eval().see(tiles).tokens, router.see(tiles).tokens)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "vision", [BACKBONE, RESNET, SWIN, CONVNEXT], ids=["bit", "resnet", "swin", "convnext"]
+)
+def test_backbones_see_in_the_precision_of_their_weights(
+    config: RouterConfig, vision: dict[str, Any], dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    router = Router(replace(config, vision=vision, vision_layer=-1)).eval()
+    tiles = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        full = router.see(tiles).tokens
+        half = router.to(dtype).see(tiles).tokens
+    assert half.dtype == dtype
+    torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.1 * float(full.abs().max()))
 
 
 def test_a_backbone_that_would_fetch_or_need_another_library_is_refused(config: RouterConfig) -> None:

@@ -44,6 +44,15 @@ def test_a_made_picture_is_written_and_its_path_and_size_are_told(
         "scene-turn.json",
     ]
     assert json.loads((out / "scene-turn.json").read_text()) == line
+    said = run_family(*arguments[:3], "--out", str(tmp_path / "more"), replies=[EDIT]).stdout
+    assert "60 x 40 pixels\n" in said
+
+
+def test_a_made_picture_that_is_not_written_is_said_to_be_lost(run_family: Run, picture: Path) -> None:
+    asked = ("ask", str(picture), "Make it green.")
+    assert "not kept: --out DIR writes it to a file" in run_family(*asked, replies=[EDIT]).stdout
+    (line,) = lines_of(run_family(*asked, "--json", replies=[EDIT]))
+    assert line["artifacts"][0]["path"] is None
 
 
 def test_a_made_picture_does_not_replace_the_one_that_is_edited(run_family: Run, tmp_path: Path) -> None:

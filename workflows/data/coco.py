@@ -116,20 +116,35 @@ def class_list(rng: Random, present: Sequence[int], known: Sequence[int], most: 
     return chosen
 
 
+Labels = np.ndarray[tuple[int, ...], np.dtype[np.int64]]  # (N,), index into the names
+
+
 def artifact_of(
-    task: str,
-    image: CocoImage,
-    rows: Sequence[CocoAnnotation],
-    labels: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
-    names: tuple[str, ...],
+    task: str, image: CocoImage, rows: Sequence[CocoAnnotation], labels: Labels, names: tuple[str, ...]
 ) -> Artifact:
     """Masks for "segment", boxes otherwise; scores are ones."""
+    return (masks_of if task == "segment" else boxes_of)(image, rows, labels, names)
+
+
+def boxes_of(
+    image: CocoImage, rows: Sequence[CocoAnnotation], labels: Labels, names: tuple[str, ...]
+) -> Boxes:
+    """The boxes of some annotations of an image; scores are ones."""
+    xyxy = np.asarray([row.xyxy for row in rows], np.float32).reshape(-1, 4)
     scores = np.ones(len(rows), np.float32)
-    if task != "segment":
-        xyxy = np.asarray([row.xyxy for row in rows], np.float32).reshape(-1, 4)
-        return Boxes(xyxy=xyxy, scores=scores, labels=labels, names=names, size=image.size)
+    return Boxes(xyxy=xyxy, scores=scores, labels=labels, names=names, size=image.size)
+
+
+def masks_of(
+    image: CocoImage, rows: Sequence[CocoAnnotation], labels: Labels, names: tuple[str, ...]
+) -> Masks:
+    """The masks of some annotations of an image, in tight boxes; scores are ones.
+
+    Raises:
+        DataError: an annotation has none, or one that does not fit the picture.
+    """
     masks = np.zeros((len(rows), *image.size), bool)
     for k, row in enumerate(rows):
         masks[k] = row.mask(image.size)
-    boxes = tight_boxes(masks)
+    boxes, scores = tight_boxes(masks), np.ones(len(rows), np.float32)
     return Masks(masks=masks, xyxy=boxes, scores=scores, labels=labels, names=names, size=image.size)

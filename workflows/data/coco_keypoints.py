@@ -9,7 +9,8 @@ keypoints are asked for, shuffled; else some of them. Source of the sampling: Vi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -56,6 +57,77 @@ QUESTIONS: dict[Split, tuple[str, ...]] = {
 Row = tuple[CocoAnnotation, "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"]  # with its (K, 3) points
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KeypointFile:
+    items: tuple[tuple[CocoImage, tuple[Row, ...]], ...]  # images that have objects with keypoints
+    names: Mapping[int, str]  # of the categories
+    parts: Mapping[int, tuple[str, ...]]  # keypoints of each category; none where it has no list
+    skipped: tuple[str, ...]  # why records were left out
+
+
+def read_keypoints(path: str | Path, images: str | Path, *, skip_bad: bool = False) -> KeypointFile:
+    """Read and check a file.
+
+    Args:
+        path: the JSON file.
+        images: folder that its file names start from.
+        skip_bad: leave out records that cannot be used.
+
+    Raises:
+        DataError: a record that cannot be used, no category with keypoints, or no image with an object.
+    """
+    found = read_coco(path, images, skip_bad=skip_bad)
+    parts = {key: _parts(found, key) for key in found.names}
+    if not any(parts.values()):
+        raise DataError(f"{path}: no category has a list 'keypoints' with the names of its keypoints")
+    skipped = list(found.skipped)
+    items: list[tuple[CocoImage, tuple[Row, ...]]] = []
+    for image in found.images:
+        rows: list[Row] = []
+        for row in found.annotations[image.id]:
+            if not parts[row.category]:
+                continue
+            try:
+                rows.append((row, _points(row, image, parts[row.category])))
+            except DataError as error:
+                if not skip_bad:
+                    raise
+                skipped.append(str(error))
+        if rows:
+            items.append((image, tuple(rows)))
+    if not items:
+        raise DataError(f"{path}: has no image with keypoints that can be used")
+    return KeypointFile(items=tuple(items), names=found.names, parts=parts, skipped=tuple(skipped))
+
+
+def keypoints_of(
+    image: CocoImage,
+    rows: Sequence[Row],
+    classes: Mapping[int, str],
+    parts: Sequence[str],
+    chosen: Sequence[int],
+) -> Keypoints:
+    """The keypoints of an image's objects; scores are ones.
+
+    Args:
+        rows: its objects; those of other classes are left out.
+        classes: names by category; label k is the k-th of them.
+        parts: the keypoints that all these classes have.
+        chosen: indices of those that are asked for, in this order.
+    """
+    kept = [(row, points) for row, points in rows if row.category in classes]
+    order = list(classes)
+    return Keypoints(
+        xyv=np.stack([points[list(chosen)] for _, points in kept]),
+        keypoint_names=tuple(parts[k] for k in chosen),
+        xyxy=np.asarray([row.xyxy for row, _ in kept], np.float32),
+        scores=np.ones(len(kept), np.float32),
+        labels=np.asarray([order.index(row.category) for row, _ in kept], np.int64),
+        names=tuple(classes.values()),
+        size=image.size,
+    )
+
+
 class KeypointSamples:
     """One sample an image that has objects with keypoints; implements `Dataset`.
 
@@ -83,29 +155,9 @@ class KeypointSamples:
         most_keypoints: int = 68,
         skip_bad: bool = False,
     ) -> None:
-        found = read_coco(path, images, skip_bad=skip_bad)
-        parts = {key: _parts(found, key) for key in found.names}
-        if not any(parts.values()):
-            raise DataError(f"{path}: no category has a list 'keypoints' with the names of its keypoints")
-        skipped = list(found.skipped)
-        self._items: list[tuple[CocoImage, tuple[Row, ...]]] = []
-        for image in found.images:
-            rows: list[Row] = []
-            for row in found.annotations[image.id]:
-                if not parts[row.category]:
-                    continue
-                try:
-                    rows.append((row, _points(row, image, parts[row.category])))
-                except DataError as error:
-                    if not skip_bad:
-                        raise
-                    skipped.append(str(error))
-            if rows:
-                self._items.append((image, tuple(rows)))
-        if not self._items:
-            raise DataError(f"{path}: has no image with keypoints that can be used")
-        self.skipped = tuple(skipped)
-        self._names, self._parts = found.names, parts
+        found = read_keypoints(path, images, skip_bad=skip_bad)
+        self._items, self._names, self._parts = found.items, found.names, found.parts
+        self.skipped = found.skipped
         self._seed = seed
         self._split: Split = split
         self._most = most_classes
@@ -124,19 +176,8 @@ class KeypointSamples:
         present = sorted({row.category for row, _ in rows if self._parts[row.category] == parts})
         classes = class_list(rng, present, known, self._most)
         chosen = _keypoint_list(rng, len(parts), self._most_keypoints)
-        names = tuple(self._names[key] for key in classes)
-        asked = tuple(parts[k] for k in chosen)
-        kept = [(row, points) for row, points in rows if row.category in classes]
-        xyv = np.stack([points[chosen] for _, points in kept])
-        target = Keypoints(
-            xyv=xyv,
-            keypoint_names=asked,
-            xyxy=np.asarray([row.xyxy for row, _ in kept], np.float32),
-            scores=np.ones(len(kept), np.float32),
-            labels=np.asarray([classes.index(row.category) for row, _ in kept], np.int64),
-            names=names,
-            size=image.size,
-        )
+        target = keypoints_of(image, rows, {key: self._names[key] for key in classes}, parts, chosen)
+        names, asked = target.names, target.keypoint_names
         pixels = image.pixels()
         routed = [("[DET]", name) for name in names] + [("[POSE]", name) for name in asked]
         return Sample(

@@ -96,12 +96,7 @@ def open_data(
         InputError: no decoder of the model answers what the file teaches.
         DataError: a record that cannot be used, or none that can.
     """
-    needs = NEEDS[data.format]
-    if needs and not set(needs) & set(answered):
-        raise InputError(
-            f"{data.path.name}: {data.format} needs a decoder for {' or '.join(needs)}; this model answers "
-            f"{', '.join(sorted(answered)) or 'no routing token'}"
-        )
+    check_answered(data, NEEDS[data.format], answered)
     path, images = data.path, data.images
     if data.format == "coco":
         classes: list[tuple[ClassTask, str]] = [("detect", "[DET]"), ("segment", "[SEG]")]
@@ -116,6 +111,19 @@ def open_data(
     if data.format == "llava":
         return LlavaSamples(path, images, skip_bad=skip_bad)
     return EditSamples(path, images, seed=seed, skip_bad=skip_bad)
+
+
+def check_answered(data: DataFile, needs: Sequence[str], answered: Collection[str]) -> None:
+    """Whether a model answers any of the routing tokens that are needed.
+
+    Raises:
+        InputError: none of them.
+    """
+    if needs and not set(needs) & set(answered):
+        raise InputError(
+            f"{data.path.name}: {data.format} needs a decoder for {' or '.join(needs)}; this model answers "
+            f"{', '.join(sorted(answered)) or 'no routing token'}"
+        )
 
 
 Task = TypeVar("Task", bound=str)

@@ -30,6 +30,37 @@ from superlink.workflows.data.samples import Sample, Target
 ReferringTask = Literal["ground", "segment"]
 
 
+Referred = tuple[CocoImage, CocoAnnotation, tuple[str, ...]]  # an object and its phrases
+
+
+def read_referring(
+    path: str | Path, images: str | Path, *, skip_bad: bool = False
+) -> tuple[list[Referred], tuple[str, ...]]:
+    """Every object that is named in words, and why records were left out.
+
+    Args:
+        path: the JSON file.
+        images: folder that its file names start from.
+        skip_bad: leave out records that cannot be used.
+
+    Raises:
+        DataError: a record that cannot be used, or no object.
+    """
+    found = read_coco(path, images, skip_bad=skip_bad)
+    skipped = list(found.skipped)
+    items: list[Referred] = []
+    for image in found.images:
+        try:
+            items.append((image, _only(image, found.annotations[image.id]), _expressions(image)))
+        except DataError as error:
+            if not skip_bad:
+                raise
+            skipped.append(str(error))
+    if not items:
+        raise DataError(f"{path}: has no expression that can be used")
+    return items, tuple(skipped)
+
+
 class RefCocoSamples:
     """One sample an image entry, with one of its expressions; implements `Dataset`.
 
@@ -55,21 +86,9 @@ class RefCocoSamples:
         split: Split = "train",
         skip_bad: bool = False,
     ) -> None:
-        found = read_coco(path, images, skip_bad=skip_bad)
-        skipped = list(found.skipped)
-        self._items: list[tuple[CocoImage, CocoAnnotation, tuple[str, ...]]] = []
-        for image in found.images:
-            try:
-                self._items.append((image, _only(image, found.annotations[image.id]), _expressions(image)))
-            except DataError as error:
-                if not skip_bad:
-                    raise
-                skipped.append(str(error))
-        if not self._items:
-            raise DataError(f"{path}: has no expression that can be used")
+        self._items, self.skipped = read_referring(path, images, skip_bad=skip_bad)
         if not tasks:
             raise DataError("RefCocoSamples needs at least one task")
-        self.skipped = tuple(skipped)
         self._tasks = tuple(tasks)
         self._seed = seed
         self._split: Split = split

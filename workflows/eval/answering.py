@@ -35,6 +35,11 @@ def question(text: str, image: ImageArray) -> Question:
     return question_of((Message(role="user", text=text, images=(image,)),), image)
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names as a plain sentence has them: "circles, stars and hearts"."""
+    return f"{', '.join(names[:-1])} and {names[-1]}" if names[1:] else names[0]
+
+
 def question_of(conversation: Conversation, image: ImageArray | None) -> Question:
     """The last user message of a conversation, with all that came before it and all that was pointed out."""
     if image is None:

@@ -1,13 +1,14 @@
-"""The command line of evaluation: `superlink eval shapes`."""
+"""The command line of evaluation: `superlink eval shapes`, and the tasks on data of the user's."""
 
 from __future__ import annotations
 
-import json as json_format
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from superlink.workflows.eval import own_command
+from superlink.workflows.eval.own_command import Batch, Debug, Device, Json, Model, Out
 
 app = typer.Typer(
     name="superlink eval",
@@ -26,7 +27,7 @@ def tasks() -> None:
 
 @app.command()
 def shapes(
-    model: Annotated[str, typer.Option(help="An embedded model's name or a model folder.")] = "tiny",
+    model: Model = "tiny",
     count: Annotated[int, typer.Option(min=1, help="Questions of each part.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds ask about other scenes.")] = 0,
     part: Annotated[
@@ -34,41 +35,35 @@ def shapes(
         typer.Option(
             help="Only this part: routing, wordings, boxes, masks, grounding, foreign, foreign-people, "
             "keypoints, vqa, captions, interactive, generation or edits; may repeat. By default all that "
-            "the model has decoders for but vqa and captions."
+            "the model has decoders for; vqa and captions, which need none, if it has one for every token."
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Questions of one generation.")] = 8,
-    device: Annotated[str, typer.Option(help="Where the weights are kept.")] = "cpu",
-    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the JSON to this file, too.")] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.")] = False,
+    batch: Batch = 8,
+    device: Device = "cpu",
+    json: Json = False,
+    out: Out = None,
+    debug: Debug = False,
 ) -> None:
     """Every task of the shapes world on held-out questions, and pictures drawn by other programs."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from superlink.agents.system import load
-    from superlink.decoders.files import write_whole
     from superlink.workflows.eval.answering import answers_of
+    from superlink.workflows.eval.report import bars, show
     from superlink.workflows.eval.shapes import PARTS, evaluate, questions_of
-    from superlink.workflows.eval.tasks import SPOKEN, unanswered
+    from superlink.workflows.eval.tasks import SPOKEN, unanswered, writes_everything
 
     parts = tuple(dict.fromkeys(part or PARTS))
     if unknown := [one for one in parts if one not in PARTS]:
         raise typer.BadParameter(f"no part {unknown[0]!r}; parts are {', '.join(PARTS)}", param_hint="--part")
-    with (
-        load(model, device=device) as system,
-        Progress(console=Console(file=sys.stderr), transient=True) as bars,
-    ):
+    with load(model, device=device) as system, bars() as shown:
         tokens = [route.token.text for decoder in system.decoders for route in decoder.routes]
         left_out = {one: f"no decoder for {token}" for one, token in unanswered(parts, tokens).items()}
-        if not part:
+        if not part and not writes_everything(tokens):
             left_out |= {one: f"only with --part {one}" for one in SPOKEN}
         if left_out:
             reasons = ", ".join(f"{one} ({why})" for one, why in left_out.items())
             sys.stderr.write(f"left out for {system.name!r}: {reasons}\n")
         parts = tuple(one for one in parts if one not in left_out)
-        rows = {one: bars.add_task(one, total=questions_of(one, count, tokens)) for one in parts}
+        rows = {one: shown.add_task(one, total=questions_of(one, count, tokens)) for one in parts}
         report = evaluate(
             answers_of(system),
             model=system.name,
@@ -77,12 +72,11 @@ def shapes(
             parts=parts,
             tokens=tokens,
             batch=batch,
-            progress=lambda one, done: bars.advance(rows[one], done),
+            progress=lambda one, done: shown.advance(rows[one], done),
         )
-    line = json_format.dumps(report.to_json())
-    if out is not None:
-        write_whole(out, line.encode() + b"\n")
-    if json:
-        sys.stdout.write(line + "\n")
-    else:
-        Console().print(report.table())
+    show(report, json=json, out=out)
+
+
+app.command("coco")(own_command.coco)
+app.command("refcoco")(own_command.refcoco)
+app.command("keypoints")(own_command.keypoints)

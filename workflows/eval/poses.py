@@ -52,7 +52,8 @@ def keypoint_precision(truths: Sequence[Keypoints], found: Sequence[Keypoints]) 
     if not count or not results:
         return KeypointPrecision(ap=0.0, ap50=0.0, ap75=0.0, truths=count)
     constants = np.asarray([sigma_of(name) for name in named])
-    stats = coco_stats(truths, names, rows, results, "keypoints", keypoint_constants=constants)
+    sizes = [truth.size for truth in truths]
+    stats = coco_stats(sizes, names, rows, results, "keypoints", keypoint_constants=constants)
     return KeypointPrecision(ap=stats[0], ap50=stats[1], ap75=stats[2], truths=count)
 
 

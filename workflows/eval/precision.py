@@ -37,14 +37,48 @@ def average_precision(truths: Sequence[Boxes | Masks], found: Sequence[Boxes | M
     """
     if len(truths) != len(found):
         raise ValueError(f"{len(truths)} pictures have truths but {len(found)} have findings")
-    kind = "segm" if any(isinstance(truth, Masks) for truth in truths) else "bbox"
-    names = class_names(truths)
-    rows = [row for index, truth in enumerate(truths) for row in rows_of(truth, names, index + 1)]
-    results = [row for index, one in enumerate(found) for row in rows_of(one, names, index + 1)]
-    if not rows or not results:
-        return Precision(ap=0.0, ap50=0.0, ap75=0.0, truths=len(rows))
-    stats = coco_stats(truths, names, rows, results, kind)
-    return Precision(ap=stats[0], ap50=stats[1], ap75=stats[2], truths=len(rows))
+    counted = PrecisionCount()
+    for truth, one in zip(truths, found, strict=True):
+        counted.add(truth, one)
+    return counted.precision()
+
+
+class PrecisionCount:
+    """What `average_precision` is counted from, picture by picture.
+
+    Masks are kept as run lengths: the arrays of some hundred photographs would fill the memory.
+    """
+
+    def __init__(self) -> None:
+        self._kind = "bbox"
+        self._sizes: list[tuple[int, int]] = []
+        self._names: set[str] = set()
+        self._truths: list[tuple[str, dict[str, Any]]] = []  # names and rows
+        self._found: list[tuple[str, dict[str, Any]]] = []
+
+    def add(self, truth: Boxes | Masks, found: Boxes | Masks) -> None:
+        """One more picture: what there is, and what was found."""
+        if isinstance(truth, Masks):
+            self._kind = "segm"
+        self._sizes.append(truth.size)
+        self._names.update(truth.names)
+        number = len(self._sizes)
+        self._truths += zip(truth.phrases, annotations_of(truth, image_id=number), strict=True)
+        self._found += zip(found.phrases, annotations_of(found, image_id=number), strict=True)
+
+    def precision(self) -> Precision:
+        """Of all pictures so far."""
+        names = tuple(sorted(self._names))
+        numbers = {name: number for number, name in enumerate(names, start=1)}
+
+        def rows(named: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+            return [{**row, "category_id": numbers[name]} for name, row in named if name in numbers]
+
+        truths, found = rows(self._truths), rows(self._found)
+        if not truths or not found:
+            return Precision(ap=0.0, ap50=0.0, ap75=0.0, truths=len(truths))
+        stats = coco_stats(self._sizes, names, truths, found, self._kind)
+        return Precision(ap=stats[0], ap50=stats[1], ap75=stats[2], truths=len(truths))
 
 
 def class_names(truths: Sequence[Items]) -> tuple[str, ...]:
@@ -60,7 +94,7 @@ def rows_of(artifact: Items, names: tuple[str, ...], image_id: int) -> list[dict
 
 
 def coco_stats(
-    truths: Sequence[Items],
+    sizes: Sequence[tuple[int, int]],
     names: tuple[str, ...],
     rows: list[dict[str, Any]],
     results: list[dict[str, Any]],
@@ -71,7 +105,7 @@ def coco_stats(
     """AP, AP50 and AP75 by pycocotools; 0 in place of its -1 where nothing is there.
 
     Args:
-        truths: for the sizes of the pictures.
+        sizes: (height, width) of the pictures, which have ids from 1.
         names: of the classes.
         rows: annotations of the truths.
         results: annotations of what was found.
@@ -82,8 +116,8 @@ def coco_stats(
     from pycocotools.cocoeval import COCOeval
 
     images = [
-        {"id": index + 1, "height": truth.size[0], "width": truth.size[1]}
-        for index, truth in enumerate(truths)
+        {"id": number, "height": height, "width": width}
+        for number, (height, width) in enumerate(sizes, start=1)
     ]
     numbered = [{**row, "id": number} for number, row in enumerate(rows, start=1)]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress

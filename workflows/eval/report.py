@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json as json_format
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
     from rich.table import Table
 
 
@@ -25,11 +29,12 @@ def share(group: str, name: str, flags: Sequence[bool]) -> Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalReport:
-    task: str  # "shapes"
+    task: str  # "shapes", "coco", "refcoco" or "keypoints"
     model: str
     seed: int
     seconds: float
     metrics: tuple[Metric, ...]
+    data: str = ""  # the user's file; empty for the shapes world
 
     def value(self, group: str, name: str) -> float:
         """One number.
@@ -64,3 +69,27 @@ class EvalReport:
             table.add_row(shown, metric.name, f"{metric.value:.3f}", str(metric.count))
             group = metric.group
         return table
+
+
+def bars() -> Progress:
+    """Progress on standard error where that is a terminal; elsewhere nothing, not even an empty line."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(file=sys.stderr)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+def show(report: EvalReport, *, json: bool, out: Path | None) -> None:
+    """Print a table, or one JSON object; the JSON goes to the file `out` too."""
+    from rich.console import Console
+
+    from superlink.decoders.files import write_whole
+
+    line = json_format.dumps(report.to_json()) + "\n"
+    if out is not None:
+        write_whole(out, line.encode())
+    if json:
+        sys.stdout.write(line)
+    else:
+        Console().print(report.table())

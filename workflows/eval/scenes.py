@@ -7,34 +7,22 @@ of them absent and chosen to be nearly right (another colour or another shape of
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from random import Random
-from typing import Generic, TypeVar
 
 import numpy as np
 
-from superlink.agents.asking import Question
 from superlink.decoders.artifacts import Boxes, Keypoints, Masks
 from superlink.workflows.data.instructions.phrases import Phrase, described
 from superlink.workflows.data.instructions.tasks import Instruction, instruction
 from superlink.workflows.data.scene_phrases import ScenePhrases
 from superlink.workflows.data.shapes import COLOR_NAMES, SHAPES, Scene, SceneConfig, SceneObject
-from superlink.workflows.eval.answering import question
+from superlink.workflows.eval.answering import listed, question
+from superlink.workflows.eval.finding import Asked
 from superlink.workflows.eval.foreign import draw_foreign
 from superlink.workflows.eval.foreign_people import draw_people
 
-Kind = TypeVar("Kind", Boxes, Masks, Keypoints)
-
 ABSENT = 0.25  # share of classes that a question names in vain
 FIRST_SEED = 1 << 64  # training samples draw scenes below
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Asked(Generic[Kind]):
-    """A question and what should be found."""
-
-    question: Question
-    truth: Kind
 
 
 class ColoredShapes(ScenePhrases):
@@ -107,9 +95,8 @@ def foreign(pictures: int, seed: int) -> Iterator[Asked[Boxes]]:
         present = [_pair(name) for name in picture.boxes.names]
         names = colored_shapes(rng, present, min(len(present), 5))
         said = [described(shape, color=color).said_many(rng) for color, shape in names]
-        listed = f"{', '.join(said[:-1])} and {said[-1]}" if said[1:] else said[0]
         truth = _restricted(picture.boxes, [f"{color} {shape}" for color, shape in names])
-        yield Asked(question=question(f"Find all {listed}.", picture.pixels), truth=truth)
+        yield Asked(question=question(f"Find all {listed(said)}.", picture.pixels), truth=truth)
 
 
 def foreign_people(pictures: int, seed: int) -> Iterator[Asked[Keypoints]]:

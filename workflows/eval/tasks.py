@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Artifact, Keypoints, Masks, Picture
 from superlink.router.errors import InputError
+from superlink.router.tokens import ROUTING_TEXTS
 from superlink.workflows.data.samples import Dataset, Sample, iterate
 from superlink.workflows.eval.answering import Answer, Progress, answered, question_of
 from superlink.workflows.eval.interactive import interactive, kind_of
@@ -34,7 +35,8 @@ NEEDS: dict[str, str] = {
     "generation": "[GEN]",
     "edits": "[EDIT]",
 }
-# Parts that any system answers in some words, whether or not it was taught to.
+# Parts that any system answers in some words, whether or not it was taught to: by default, only one that
+# writes every routing token is asked, as in the part "routing".
 SPOKEN = ("vqa", "captions")
 Kind = TypeVar("Kind", Keypoints, Masks, Picture)
 
@@ -81,6 +83,11 @@ class Answered:
 def unanswered(parts: Collection[str], tokens: Collection[str]) -> dict[str, str]:
     """The parts that a system without a decoder for their routing token cannot do, with that token."""
     return {part: NEEDS[part] for part in parts if part in NEEDS and NEEDS[part] not in tokens}
+
+
+def writes_everything(tokens: Collection[str]) -> bool:
+    """Whether a system with these routing tokens learned every task, those answered in words included."""
+    return set(tokens) >= set(ROUTING_TEXTS)
 
 
 def measured(

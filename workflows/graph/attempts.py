@@ -116,7 +116,7 @@ def attempt(
         # The first is no Exception, and would end a whole batch that nobody cancelled.
         said = one_line(error)
         raise StepError(planned.name, said, kind="cancelled", path=frame.path, attempts=attempts) from error
-    except Exception as error:
+    except Exception as error:  # a step is the user's code: whatever it raises ends its own item alone
         kind = "input" if isinstance(error, InputError) else "error"
         said = one_line(error)
         cause = said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"

@@ -35,7 +35,7 @@ class StepObserver:
         token = None if config is None else var_child_runnable_config.set(config)
         try:
             yield run.on_chain_end
-        except BaseException as error:
+        except BaseException as error:  # told to the callbacks, and raised again
             run.on_chain_error(error)
             raise
         finally:

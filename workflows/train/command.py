@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
+from superlink.agents.embedded import model_folder
 from superlink.workflows.train.finetune_command import SUMMARIES, staged_command
 from superlink.workflows.train.starting import Debug, Gpu, Json, Local, Resume, start_run
 
@@ -103,6 +104,44 @@ def list_command() -> None:
         typer.echo(f"{name:<20}{summary} Needs --data.")
 
 
+@app.command("mix", short_help="The weighted mean of models that were trained from one another.")
+def mix_command(
+    out: Annotated[Path, typer.Argument(help="Folder of the model that comes out.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL=SHARE...", help="Model folders with their shares.")
+    ],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB", help="Parameters to mix, such as 'router.*'; the others are the first's."
+        ),
+    ] = None,
+    dtype: Annotated[
+        Literal["fp32", "bf16", "fp16"], typer.Option(help="Of the weights in the files.")
+    ] = "fp32",
+    debug: Debug = False,
+) -> None:
+    """The weighted mean of models that were trained from one another; often better than each of them.
+
+    superlink train mix runs/mean runs/last/model=0.65 runs/first/model=0.35 --only 'router.*'
+    """
+    from superlink.agents.model_folder import save_model
+    from superlink.router.errors import InputError
+    from superlink.workflows.train.mixing import mixed
+
+    shares: dict[Path, float] = {}
+    for one in models:
+        path, _, share = one.rpartition("=")
+        try:
+            shares[model_folder(path)] = float(share)
+        except ValueError as error:
+            raise InputError(f"{one!r} is no model with its share; write MODEL=0.5") from error
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{str(out)!r} is there already; name another folder or remove it")
+    save_model(out, mixed(shares, globs=tuple(only or ("*",)), name=out.name), dtype=dtype)
+    typer.echo(str(out))
+
+
 for _name, _summary in SUMMARIES.items():
     app.command(_name, short_help=_summary, help=f"{_summary}\n\n{staged_command.__doc__}")(staged_command)
 
@@ -121,7 +160,8 @@ def _config(
     from superlink.workflows.train.recipes import GROWING, RECIPES
 
     if recipe not in RECIPES:
-        raise InputError(f"no recipe {recipe!r}; there are {', '.join(RECIPES)}")
+        known = (*RECIPES, *SUMMARIES)
+        raise InputError(f"no recipe {recipe!r}; there are {', '.join(known)}")
     if start is not None and recipe not in GROWING:
         raise InputError(f"{recipe!r} starts from nothing; --start is for {', '.join(GROWING)}")
     config = RECIPES[recipe]() if start is None else GROWING[recipe](start)

@@ -17,7 +17,7 @@ from superlink.workflows.train.config import Average, Lora, Source, TrainConfig
 from superlink.workflows.train.kept_links import KEPT_LINKS
 from superlink.workflows.train.optimizer import ADAPTER_GLOB
 from superlink.workflows.train.plan import plan_calls, routing_tokens
-from superlink.workflows.train.staged import STAGED, Start, numbers_of, steps_of, warmup_of
+from superlink.workflows.train.staged import STAGED, Scale, Start, numbers_of, steps_of, warmup_of
 
 
 class Fits:
@@ -107,13 +107,20 @@ class Changes:
 
 
 def config_of(
-    recipe: str, start: Start, sources: Sequence[Source], *, samples: int, changes: Changes
+    recipe: str,
+    start: Start,
+    sources: Sequence[Source],
+    *,
+    samples: int,
+    changes: Changes,
+    scale: Scale | None = None,
 ) -> TrainConfig:
     """The run of a recipe on some data.
 
     Args:
         recipe: one of `STAGED`.
         samples: of one epoch.
+        scale: whose numbers; None = by the width of the router.
 
     Raises:
         InputError: no such recipe, or changes that do not fit together.
@@ -124,10 +131,10 @@ def config_of(
         raise InputError(f"no recipe {recipe!r}; there are {', '.join(STAGED)}")
     lora = None if changes.lora is None else Lora(r=changes.lora, alpha=2 * changes.lora)
     more = {} if lora is None or recipe != "finetune" else {"lora": lora}
-    config = STAGED[recipe](start, sources, samples=samples, **more)
+    config = STAGED[recipe](start, sources, samples=samples, scale=scale, **more)
     batch = changes.batch or config.global_batch
     (stage,) = config.stages
-    epochs = numbers_of(recipe, start).epochs if changes.epochs is None else changes.epochs
+    epochs = numbers_of(recipe, start, scale).epochs if changes.epochs is None else changes.epochs
     # A batch that the workers cannot split evenly grows to one that they can.
     batch = -(-batch // changes.workers) * changes.workers
     steps = changes.steps or steps_of(epochs, samples, batch)

@@ -18,6 +18,7 @@ SUMMARIES = {
     "tune": "Second: the language model, bridge and region encoder.",
     "multi-capacity": "Third: all decoders, with LoRA (rank 32) in the language model.",
     "decoder-only": "Last: decoders and link queries alone.",
+    "visionllm-v2-7b": "The four stages of VisionLLM v2 in turn, with the published numbers.",
 }
 
 
@@ -90,7 +91,7 @@ def staged_command(
         sources_of,
         total,
     )
-    from superlink.workflows.train.staged import Start
+    from superlink.workflows.train.staged import SERIES, Start
 
     recipe = str(context.info_name)
     folder = output_folder(out, recipe, model)
@@ -117,8 +118,18 @@ def staged_command(
         use_gpu=gpu,
         seed=seed,
     )
-    config = config_of(recipe, start, sources, samples=total(reports), changes=changes)
-    start_run(config, folder, local=local, resume=resume, json=json)
+    if recipe not in SERIES:
+        config = config_of(recipe, start, sources, samples=total(reports), changes=changes)
+        start_run(config, folder, local=local, resume=resume, json=json)
+        return
+    for index, stage in enumerate(SERIES[recipe], 1):
+        own = folder / f"{index}-{stage}"
+        typer.echo(f"stage {index} of {len(SERIES[recipe])}: {stage}", err=True)
+        config = config_of(
+            stage, start, sources, samples=total(reports), changes=changes, scale="visionllm-v2-7b"
+        )
+        start_run(config, own, local=local, resume=resume, json=json)
+        start = Start.of(own / "model", name=folder.name)
 
 
 def _shown(indices: Sequence[int]) -> Iterable[int]:

@@ -171,6 +171,10 @@ STAGED: dict[str, Callable[..., TrainConfig]] = {
     "multi-capacity": multi_capacity,
     "decoder-only": decoder_only,
 }
+# Stages of whole trainings, each from the model of the one before, by the scale whose numbers they take.
+SERIES: Mapping[str, tuple[str, ...]] = {
+    "visionllm-v2-7b": ("align", "tune", "multi-capacity", "decoder-only")
+}
 
 
 def numbers_of(name: str, start: Start, scale: Scale | None = None) -> Numbers:

@@ -231,6 +231,30 @@ def test_weights_of_half_precision_make_pictures(config: DiffusionConfig) -> Non
 
 
 @BOTH
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_half_precision_learn_what_exact_ones_learn(
+    config: DiffusionConfig, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    decoder = replace(config, drop_rate=0.3, train_unet=True, levels=2).build(LINK_DIM).train()
+    calls = [call_of(config, name=f"call {row}", seed=row + 1) for row in range(3)]
+    links = LinkBatch.of([call.links for call in calls])
+    found = []
+    for precision in (torch.float32, dtype):
+        decoder.to(precision)
+        inputs = decoder.prepare(calls, [Picture(pixels=picture(SIDE, SIDE))] * 3)
+        loss = decoder.loss(decoder(links, inputs), inputs, count=3.0)["loss_noise"]
+        assert loss.dtype == torch.float32
+        loss.backward()
+        learned = [p.grad for p in decoder.parameters() if p.grad is not None]
+        assert learned
+        assert all(bool(torch.isfinite(grad).all()) for grad in learned)
+        decoder.zero_grad()
+        found.append(loss.item())
+    assert found[1] == pytest.approx(found[0], rel=0.05)
+
+
+@BOTH
 def test_training_runs_in_mixed_precision(config: DiffusionConfig) -> None:
     decoder = replace(config, drop_rate=0.3).build(LINK_DIM).train()
     calls = [call_of(config, name=f"call {row}", seed=row + 1) for row in range(3)]
@@ -298,14 +322,58 @@ def test_a_scheduler_that_could_learn_and_never_make_a_picture_is_refused(kind: 
 def test_as_many_steps_as_a_schedule_may_take_are_taken() -> None:
     """Stable Diffusion's own counts from one on, so that its last of 100 levels would be level 100."""
     config = small(scheduler={**pndm_scheduler(), "num_train_timesteps": 100})
-    assert config.build(LINK_DIM).most_steps() == 99
-    assert small(scheduler={**DDIM, "steps_offset": 0}).build(LINK_DIM).most_steps() == 100
+    assert config.build(LINK_DIM).step_counts == (1, 99)
+    assert small(scheduler={**DDIM, "steps_offset": 0}).build(LINK_DIM).step_counts == (1, 100)
     scheduler = build_scheduler(config.scheduler)
     scheduler.set_timesteps(99)
     blank = torch.zeros(1, 1, 1, 1)
     for time in scheduler.timesteps:
         blank = scheduler.step(blank, time, blank, return_dict=False)[0]
     assert torch.isfinite(blank).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "least", "most"),
+    [
+        ({"_class_name": "PNDMScheduler"}, 4, 100),  # begins with Runge-Kutta steps, which need four levels
+        ({"_class_name": "LCMScheduler"}, 1, 50),  # was distilled from 50 steps
+        ({"_class_name": "TCDScheduler", "original_inference_steps": 20}, 1, 20),
+    ],
+    ids=lambda one: one["_class_name"] if isinstance(one, dict) else None,
+)
+def test_a_scheduler_takes_the_steps_that_it_can_and_others_are_refused(
+    options: dict[str, Any], least: int, most: int
+) -> None:
+    config = small(scheduler={**options, "num_train_timesteps": 100}, steps=least, guidance=1.0)
+    decoder = config.build(LINK_DIM).eval()
+    for steps in (*range(1, 6), 19, 20, 21, 49, 50, 51, 100):
+        call = call_of(config, options={"steps": steps})
+        try:
+            build_scheduler(config.scheduler).set_timesteps(steps)
+        except ValueError:
+            with pytest.raises(InputError, match=f"steps is a whole number in {least}..{most}, got {steps}"):
+                decoder.prepare([call])
+        else:
+            assert decoder.prepare([call]).plans[0].steps == steps
+    for steps in (least, most):
+        (made,) = answers(decoder, [call_of(config, options={"steps": steps})])
+        assert isinstance(made, Picture)
+
+
+def test_a_number_of_steps_that_is_left_out_among_others_is_refused() -> None:
+    """With an offset 99 steps would begin at level 100 of 0 to 99, and 100 lead beyond the end; 98 do not."""
+    options = {"_class_name": "DPMSolverMultistepScheduler", "timestep_spacing": "leading", "steps_offset": 1}
+    config = small(scheduler={**options, "num_train_timesteps": 100})
+    decoder = config.build(LINK_DIM).eval()
+    assert isinstance(answers(decoder, [call_of(config, options={"steps": 98})])[0], Picture)
+    for steps in (99, 100):
+        with pytest.raises(InputError, match=f"DPMSolverMultistepScheduler of .* cannot take {steps} steps"):
+            decoder.prepare([call_of(config, options={"steps": steps})])
+
+
+def test_a_scheduler_without_noise_levels_is_refused() -> None:
+    with pytest.raises(ModelError, match="EDMEulerScheduler has no noise levels"):
+        small(scheduler={"_class_name": "EDMEulerScheduler"}).build(LINK_DIM)
 
 
 def test_an_editor_from_its_source_needs_a_schedule_that_predicts_pictures() -> None:
@@ -361,3 +429,16 @@ def test_by_default_the_networks_are_those_of_stable_diffusion_1(config: Diffusi
     # As published for Stable Diffusion 1.5; the editor's first layer reads four more channels.
     assert sizes == [unet, 83_653_863, 123_060_480]
     assert config.routes[0].token.num_links == 64
+
+
+@pytest.mark.parametrize(
+    "option", [{"shift_factor": 0.1}, {"latents_mean": [1.0] * 4}, {"latents_std": [2.0] * 4}]
+)
+def test_an_autoencoder_that_shifts_its_latents_is_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=f"{next(iter(option))}=.*only scaled"):
+        small(vae={**small().vae, **option}).build(LINK_DIM)
+
+
+def test_an_autoencoder_that_says_that_it_shifts_nothing_is_taken() -> None:
+    options = {"shift_factor": None, "latents_mean": None, "latents_std": None}
+    small(vae={**small().vae, **options}).build(LINK_DIM)

@@ -32,8 +32,9 @@ from tests.decoders.grounding_dino.detectors import (
         {"backbone": SWIN, "class_prior": None, "num_points": None},
         {"mask_dim": 0, "routes": small().routes[:2], "num_feature_levels": 5, "dn_number": 0},
         {"encoder_masks": False, "mask_hidden": 16, "dn_groups": 2, "merge_iou": None},
+        {"square": False, "shortest": 48, "longest": 96},
     ],
-    ids=["convnext", "swin", "boxes only", "narrow masks"],
+    ids=["convnext", "swin", "boxes only", "narrow masks", "frames of pictures"],
 )
 def test_the_contract_is_kept(changes: dict[str, Any]) -> None:
     check_decoder(small(**changes))
@@ -158,6 +159,18 @@ def test_noise_of_a_picture_depends_on_its_seed_alone() -> None:
     assert torch.equal(both[owners == 1], SeededNoise([6]).uniform(torch.zeros(3, dtype=torch.long), 3))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_for_autocast_and_not_for_weights(dtype: torch.dtype) -> None:
+    decoder = small().build(LINK_DIM).eval()
+    call = call_of(decoder.config)
+    with torch.autocast("cpu", dtype):
+        run(decoder, [call])
+    decoder.to(dtype)
+    complaint = f"the weights of {decoder.config.name} must be float32, got {dtype}.*torch.autocast"
+    with pytest.raises(DecoderError, match=complaint):
+        run(decoder, [call])
+
+
 def test_bfloat16_autocast_trains_with_finite_terms() -> None:
     decoder = small().build(LINK_DIM).train()
     call = call_of(decoder.config, token="[SEG]", seed=1)
@@ -194,11 +207,19 @@ def test_configurations_that_cannot_be_built_say_why(changes: dict[str, Any], se
         small(**changes)
 
 
+def test_a_route_to_masks_needs_a_mask_branch() -> None:
+    with pytest.raises(ModelError, match=r"mask_dim 0, but its routes \['\[SEG\]'\] return masks"):
+        small(mask_dim=0, num_feature_levels=5).build(LINK_DIM)
+
+
 def test_bad_calls_are_refused_by_name() -> None:
     decoder = small().build(LINK_DIM)
     call = call_of(decoder.config, names=["a"])
     with pytest.raises(InputError, match=r"grounding_dino\.0"):
         decoder.prepare([replace(call, image=None)])
+    for picture in (np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3))):
+        with pytest.raises(InputError, match=r"\(9, 9.*needs \(height, width, 3\) of uint8"):
+            decoder.prepare([replace(call, image=picture)])
     with pytest.raises(DataError, match="1 links, but a target is labelled 1"):
         decoder.prepare([call], [boxes_for(call, [[0, 0, 9, 9]], [1])])
     with pytest.raises(DataError, match="target for one of"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from superlink.decoders.grounding_dino.boxes import giou, inverse_sigmoid, to_cxcywh, to_xyxy
 from superlink.decoders.grounding_dino.config import MatchCosts
@@ -72,6 +74,35 @@ def test_pictures_of_a_batch_are_matched_on_their_own() -> None:
             )[0]
             assert torch.equal(together[stage][row][0], query)
             assert torch.equal(together[stage][row][1], target)
+
+
+class Largest(TorchDispatchMode):
+    """Keeps the number of elements of the largest tensor that is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(one, torch.Tensor):
+                self.elements = max(self.elements, one.numel())
+        return made
+
+
+def test_matching_needs_no_more_memory_for_more_pictures() -> None:
+    generator = torch.Generator().manual_seed(5)
+    most = []
+    for pictures in (1, 6):
+        logits = torch.randn(2, pictures, 20, 3, generator=generator)
+        boxes = random_boxes(generator, 2, pictures, 20)
+        labels = [torch.zeros(9, dtype=torch.long)] * pictures
+        targets = [random_boxes(generator, 9) for _ in labels]
+        with Largest() as largest:
+            match(logits, boxes, labels, targets, costs=MatchCosts(), alpha=0.25)
+        most.append(largest.elements)
+    assert most[0] == most[1]
 
 
 @given(st.lists(st.floats(-20, 20), min_size=1, max_size=6), st.floats(0.1, 0.9))

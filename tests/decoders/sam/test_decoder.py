@@ -316,6 +316,18 @@ def test_two_rectangles_are_learned_from_their_links_and_from_boxes() -> None:
         np.testing.assert_allclose(found.scores, iou, atol=0.2)  # it knows how well it did
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_for_autocast_and_not_for_weights(dtype: torch.dtype) -> None:
+    decoder = built().eval()
+    call = call_of(decoder.config)
+    with torch.autocast("cpu", dtype):
+        run(decoder, [call])
+    decoder.to(dtype)
+    complaint = f"the weights of {decoder.config.name} must be float32, got {dtype}.*torch.autocast"
+    with pytest.raises(DecoderError, match=complaint):
+        run(decoder, [call])
+
+
 def test_bfloat16_autocast_trains_with_finite_terms() -> None:
     decoder = built().train()
     calls, targets = train_case(decoder.config)
@@ -416,3 +428,25 @@ def test_it_stands_in_a_tuple_beside_a_detector() -> None:
     (masks,) = answers(decoder, [call])
     assert 0 < len(masks) <= 5
     assert set(masks.labels.tolist()) <= set(best.labels.tolist())
+
+
+@pytest.mark.parametrize("part", ["logits", "fits"])
+def test_a_call_with_damaged_masks_fails_by_name(part: str) -> None:
+    decoder = built(small(routes=mask_routes(1, after=None)))
+    calls = [call_of(decoder.config, id=name) for name in ("good", "damaged")]
+    with torch.inference_mode():
+        inputs, outputs = run(decoder, calls)
+    damaged = getattr(outputs, part).clone()
+    damaged[-1] = torch.nan
+    with pytest.raises(DecoderError, match=r"call 'damaged': .* not finite"):
+        decoder.postprocess(replace(outputs, **{part: damaged}), inputs)
+
+
+def test_training_prompts_take_any_seed_and_depend_on_it() -> None:
+    decoder = built()
+    call = call_of(decoder.config)
+    target = masks_of([rectangle((48, 64), 8, 8, 40, 40)])
+    drawn = [decoder.prepare([replace(call, seed=seed)], [target]).targets for seed in (-1, -1, 2**64 - 1)]
+    masks = [one.masks for one in drawn if one is not None]
+    assert len(masks) == 3
+    assert all(torch.equal(one, masks[0]) for one in masks[1:])

@@ -228,3 +228,34 @@ def test_an_object_is_asked_for_several_times_in_different_ways() -> None:
         assert any(torch.equal(goal, mask) for mask in wanted)
     with pytest.raises(ModelError, match="draws of training prompts is 0"):
         PromptMix(draws=0)
+
+
+class Brush:
+    """Draws what it was told, in place of random numbers."""
+
+    def __init__(self, across: float, down: float, reach: int, *, grown: bool) -> None:
+        self.moves, self.integral = np.array([across, down]), [reach, int(grown)]
+
+    def uniform(self, *_: float, size: int) -> Any:
+        return self.moves
+
+    def integers(self, *_: int) -> int:
+        return self.integral.pop(0)
+
+
+@pytest.mark.parametrize("reach", [0, 1, 4])
+@pytest.mark.parametrize("grown", [True, False])
+def test_a_rough_mask_is_the_moved_one_thicker_or_thinner_by_squares(reach: int, grown: bool) -> None:
+    """Pixel by pixel: the best of its neighbourhood, or the worst; beyond the edge lies nothing."""
+    goal = torch.from_numpy(np.random.default_rng(reach).random((20, 24)) < (0.1 if grown else 0.97))
+    box = np.array([0.0, 0.0, 20.0, 20.0])
+    brush: Any = Brush(0.1, -0.05, reach, grown=grown)
+    moved = np.zeros((20, 24), dtype=np.bool_)
+    moved[:-1, 2:] = goal.numpy()[1:, :-2]
+    expected = np.zeros_like(moved)
+    for y, x in np.ndindex(moved.shape):
+        near = moved[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+        expected[y, x] = near.any() if grown else near.all()
+    if not expected.any():
+        expected = goal.numpy()
+    np.testing.assert_array_equal(coarse_mask(goal, box, brush).numpy(), expected)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from superlink.agents.worker import answer
 from superlink.decoders.artifacts import Artifact, Keypoints
-from superlink.decoders.contract import Route
+from superlink.decoders.contract import Failure, Route
 from superlink.decoders.testing import check_answers, check_decoder, make_kit
 from superlink.decoders.unipose import UniPoseConfig, UniPoseDecoder
 from superlink.decoders.unipose.decoder import PoseOutputs
@@ -33,8 +34,9 @@ from tests.decoders.unipose.poses import answers, call_of, keypoints_for, run, s
         ),
         small(detector={"dn_groups": 2, "merge_iou": None, "decoder_layers": 4}, box_layers=2),
         small(legacy_group_mask=True),
+        small(detector={"square": False, "shortest": 48, "longest": 96}),
     ],
-    ids=["from scratch", "as published, no denoising", "two box layers", "legacy mask"],
+    ids=["from scratch", "as published, no denoising", "two box layers", "legacy mask", "frames of pictures"],
 )
 def test_the_contract_is_kept(config: UniPoseConfig) -> None:
     check_decoder(config)
@@ -215,6 +217,18 @@ def test_boxes_and_keypoints_of_a_picture_are_learned() -> None:
     np.testing.assert_allclose(best.xyv[order], target.xyv, atol=6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_for_autocast_and_not_for_weights(dtype: torch.dtype) -> None:
+    decoder = small().build(LINK_DIM).eval()
+    call = call_of(decoder.config)
+    with torch.autocast("cpu", dtype):
+        run(decoder, [call])
+    decoder.to(dtype)
+    complaint = f"the weights of {decoder.config.name} must be float32, got {dtype}.*torch.autocast"
+    with pytest.raises(DecoderError, match=complaint):
+        run(decoder, [call])
+
+
 def test_bfloat16_autocast_trains_with_finite_terms() -> None:
     decoder = small().build(LINK_DIM).train()
     call = call_of(decoder.config, seed=1)
@@ -311,3 +325,26 @@ def test_labels_that_do_not_fit_their_call_are_refused_by_name() -> None:
         decoder.prepare([call], [replace(target, size=(9, 9))])
     with pytest.raises(DataError, match="1 calls but 2 targets"):
         decoder.prepare([call], [target, target])
+
+
+@pytest.mark.parametrize("layer", ["class_embed", "pose_embed"])
+def test_damaged_scores_or_keypoints_are_a_failure_of_their_call(layer: str) -> None:
+    decoder = small().build(LINK_DIM).eval()
+    call = call_of(decoder.config, threshold=0.0)
+    getattr(decoder.model, layer).register_forward_hook(lambda _, __, found: found * torch.nan)
+    (found,) = answer(decoder, [call])
+    assert isinstance(found, Failure)
+    assert "not finite" in found.error
+
+
+def test_keypoints_that_are_not_labelled_may_have_any_coordinates() -> None:
+    decoder = small().build(LINK_DIM).train()
+    call = call_of(decoder.config, seed=1)
+    there = [12.0, 12.0, 2.0]
+    losses = []
+    for nowhere in ([0.0, 0.0, 0.0], [np.nan, np.inf, 0.0]):
+        target = keypoints_for(call, [[4, 4, 40, 40]], [0], [[there, nowhere]])
+        inputs, outputs = run(decoder, [call], [target])
+        losses.append(decoder.loss(outputs, inputs, count=1.0))
+    for name, value in losses[0].items():
+        torch.testing.assert_close(losses[1][name], value)

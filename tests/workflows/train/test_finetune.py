@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from superlink.workflows.train.command import app
 from superlink.workflows.train.finetune import checked, sources_of
 from superlink.workflows.train.metrics import read_lines
 from superlink.workflows.train.recipes import RECIPES
-from superlink.workflows.train.staged import STAGED, Start
+from superlink.workflows.train.staged import SERIES, STAGED, Start
 from tests.workflows.train.test_shapes import small_system
 
 SIDE = 64
@@ -94,6 +95,25 @@ def test_a_coco_file_becomes_a_model_that_answers(model: Path, boxes: Path, tmp_
     assert head["name"] == "mine"
     before = (model / "router" / "model.safetensors").read_bytes()
     assert (out / "model" / "router" / "model.safetensors").read_bytes() != before
+
+
+def test_the_published_stages_run_in_turn_each_from_the_model_before_with_its_own_numbers(
+    model: Path, boxes: Path, tmp_path: Path
+) -> None:
+    (name, stages), *_ = SERIES.items()
+    result = called(model, tmp_path, "--data", boxes, "--steps", "1", "--batch", "2", "--json", recipe=name)
+    assert result.exit_code == 0, result.output
+    folders = [Path(json.loads(line)["folder"]) for line in result.stdout.splitlines()]
+    assert folders == [tmp_path / f"{index}-{stage}" for index, stage in enumerate(stages, 1)]
+    rates = [line["lr"] for one in folders for line in read_lines(one / "metrics.jsonl") if "lr" in line]
+    assert rates == [1e-3, 2.5e-5, 1e-4, 1e-4]  # table A12 of the paper
+    words = [
+        load_weights(one / "router", "model")["llm.model.layers.0.mlp.up_proj.weight"]
+        for one in (model, *[one / "model" for one in folders])
+    ]
+    learned = [not torch.equal(before, after) for before, after in pairwise(words)]
+    assert learned == [False, True, True, False]
+    assert Start.of(folders[-1] / "model").router == Start.of(model).router  # tiles are cut as before
 
 
 def test_losses_fall_on_four_pictures_seen_again_and_again(model: Path, boxes: Path, tmp_path: Path) -> None:
@@ -303,6 +323,6 @@ def test_help_and_list_show_every_recipe() -> None:
     shown = CliRunner().invoke(app, ["--help"])
     listed = CliRunner().invoke(app, ["list"])
     assert shown.exit_code == listed.exit_code == 0
-    for name in (*RECIPES, *STAGED):
+    for name in (*RECIPES, *STAGED, *SERIES):
         assert name in shown.output
         assert name in [line.split()[0] for line in listed.output.splitlines()]

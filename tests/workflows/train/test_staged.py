@@ -23,7 +23,7 @@ from superlink.workflows.train.finetune_command import SUMMARIES
 from superlink.workflows.train.loop import TrainLoop
 from superlink.workflows.train.lora import add_adapters
 from superlink.workflows.train.optimizer import build_optimizer, match, set_trainable, split_groups
-from superlink.workflows.train.staged import STAGED, Start
+from superlink.workflows.train.staged import SERIES, STAGED, Start
 from superlink.workflows.train.systems import FreshSystem
 from tests.decoders.diffusion.painters import small as small_painter
 from tests.decoders.diffusion.painters import small_editor
@@ -228,7 +228,7 @@ def test_a_running_average_is_also_one_of_the_adapters(start: Start) -> None:
 
 
 def test_every_recipe_has_a_summary_for_the_command_line() -> None:
-    assert list(SUMMARIES) == list(STAGED)
+    assert list(SUMMARIES) == [*STAGED, *SERIES]
 
 
 def test_a_staged_run_trains(start: Start, tmp_path: Path) -> None:
