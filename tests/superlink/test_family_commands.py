@@ -71,7 +71,7 @@ def test_options_are_for_the_decoders_that_take_them(run_family: Run, tmp_path: 
     (line,) = lines_of(result)
     assert line["image"] is None
     assert line["artifacts"][0]["size"] == [16, 32]
-    assert "path" not in line["artifacts"][0]
+    assert line["artifacts"][0]["path"] is None
     out = tmp_path / "out"
     result = run_family("ask", "--no-image", "Paint a star.", "--out", str(out), replies=[GEN])
     assert [path.name for path in sorted(out.iterdir())] == ["turn-picture-1.png", "turn-turn.json"]
