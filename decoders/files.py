@@ -17,9 +17,18 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Missing folders are made. Threads and processes that write one file do not meet: the last one wins.
 
+    What a link points to is replaced, not the link.
+
     Raises:
-        InputError: the place cannot be written; what was there before is still there.
+        InputError: the place cannot be written, or is a device or a pipe; what was there before is still there.
     """
+    try:
+        path = path.resolve() if path.is_symlink() else path
+        special = path.exists() and not (path.is_file() or path.is_dir())
+    except OSError as error:
+        raise InputError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+    if special:
+        raise InputError(f"cannot write {str(path)!r}: it is no regular file; name another")
     # In the same folder, so that the last step is a rename. The process comes last: see `Writer._sweep`.
     part = path.with_name(f".{path.name[:40]}.{threading.get_ident():x}.{os.getpid()}.part")
     try:

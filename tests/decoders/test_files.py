@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +22,20 @@ def test_threads_that_write_one_file_do_not_meet(tmp_path: Path) -> None:
     assert written == [path] * 160
     assert path.read_bytes() in texts
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_links_are_written_through_and_pipes_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "there" / "real.json")
+    write_whole(link, b"new")
+    assert link.is_symlink()
+    assert (tmp_path / "there" / "real.json").read_bytes() == b"new"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="no regular file"):
+        write_whole(pipe, b"new")
+    assert pipe.is_fifo()
 
 
 def test_a_name_that_is_too_long_is_one_line_and_one_that_just_fits_is_written(tmp_path: Path) -> None:

@@ -87,9 +87,10 @@ def show(report: EvalReport, *, json: bool, out: Path | None) -> None:
     from superlink.decoders.files import write_whole
 
     line = json_format.dumps(report.to_json()) + "\n"
-    if out is not None:
-        write_whole(out, line.encode())
     if json:
         sys.stdout.write(line)
     else:
         Console().print(report.table())
+    if out is not None:  # last: what was measured is not lost where the file cannot be written
+        sys.stdout.flush()
+        write_whole(out, line.encode())

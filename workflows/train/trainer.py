@@ -139,7 +139,7 @@ def _spawned_workers(config: TrainConfig, folder: Path) -> None:
             _watch(children)
         finally:
             for process in children.values():
-                process.terminate()
+                process.kill()  # they are deaf to anything gentler, and have saved what is to be saved
                 process.join()
 
 
@@ -163,7 +163,8 @@ def _watch(children: dict[Connection, Any]) -> None:
 def _spawned(config: TrainConfig, folder: Path, rank: int, meeting: str, sender: Connection) -> None:
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and writes the stop file
+    for heard in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(heard, signal.SIG_IGN)  # the parent hears it, too, and writes the stop file
     os.environ.setdefault("OMP_NUM_THREADS", str(config.threads))
     backend = "nccl" if config.use_gpu else "gloo"
     torch.distributed.init_process_group(backend, init_method=meeting, rank=rank, world_size=config.workers)
