@@ -20,7 +20,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     What a link points to is replaced, not the link.
 
     Raises:
-        InputError: the place cannot be written, or is a device or a pipe; what was there before is still there.
+        InputError: the place cannot be written, or is a device or a pipe; what was there before is kept.
     """
     try:
         path = path.resolve() if path.is_symlink() else path
