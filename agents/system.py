@@ -307,7 +307,7 @@ def load(
 
     Raises:
         ModelError: no such model, or a folder that does not fit together.
-        InputError: no such engine.
+        InputError: no such engine, or no such device here.
     """
     if engine not in ("local", "ray") and isinstance(engine, str):
         raise InputError(f"no engine {engine!r}; use 'local', 'ray' or a RayEngine")
@@ -324,8 +324,10 @@ def load(
 
     from superlink.agents.local import LocalEngine
     from superlink.agents.model_folder import load_model
+    from superlink.router.devices import check_device
 
     if threads is not None:
         torch.set_num_threads(threads)
+    check_device(device)
     loaded = load_model(folder, decoders=decoders, device=device)
     return System(LocalEngine(loaded), name=loaded.name)

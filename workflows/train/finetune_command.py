@@ -100,10 +100,10 @@ def staged_command(
     reports = checked(start, files, seed=seed, over=_shown)
     for line in [line for report in reports for line in report.lines()]:
         typer.echo(line, err=True)
+    if only_check and json:  # bad records, which end the command in the next line, are in it
+        typer.echo(json_format.dumps([report.to_json() for report in reports]))
     sources = sources_of(start, reports, seed=seed, skip_bad=skip_bad)
     if only_check:
-        if json:
-            typer.echo(json_format.dumps([report.to_json() for report in reports]))
         return
     changes = Changes(
         steps=steps,

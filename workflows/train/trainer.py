@@ -58,6 +58,10 @@ def run(config: TrainConfig, folder: str | Path, *, resume: bool = True) -> RunR
 
 def run_local(config: TrainConfig, folder: str | Path, *, resume: bool = True) -> RunResult:
     """The same run without Ray: in this process, or as processes on this machine for more workers."""
+    from superlink.router.devices import check_device
+
+    if config.use_gpu:
+        check_device(f"cuda:{config.workers - 1}")  # one for each worker
     start = _one_worker if config.workers == 1 else _spawned_workers
     return _launch(start, config, Path(folder), resume=resume)
 
