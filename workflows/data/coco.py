@@ -58,7 +58,8 @@ class CocoSamples:
     ) -> None:
         self._file = read_coco(path, images, skip_bad=skip_bad)
         if not self._file.images:
-            raise DataError(f"{path}: has no images")
+            why = f" that can be used; the first: {self._file.skipped[0]}" if self._file.skipped else ""
+            raise DataError(f"{path}: has no images{why}")
         if not tasks or most_classes < 1:
             raise DataError("CocoSamples needs at least one task and one class to ask for")
         self._tasks = tuple(tasks)

@@ -174,6 +174,9 @@ def test_bad_records_stop_the_run_unless_it_is_told_to_go_on(
     ):
         assert said in stopped.stderr
     assert not (tmp_path / "a").exists()
+    looked_at = called(model, tmp_path / "a", *call, "--check", "--json")
+    assert isinstance(looked_at.exception, DataError)
+    assert len(json.loads(looked_at.stdout)[0]["bad"]) == 3
     gone_on = called(model, tmp_path / "b", *call, "--skip-bad")
     assert gone_on.exit_code == 0, gone_on.output
     assert (tmp_path / "b" / "model" / "system.json").is_file()
