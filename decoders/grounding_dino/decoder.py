@@ -22,6 +22,7 @@ from superlink.decoders.grounding_dino.dense import backbone_term, dense_terms
 from superlink.decoders.grounding_dino.inputs import (
     DetectionInputs,
     by_frame,
+    in_order,
     links_of,
     pictures_in_frame,
     targets_in_frame,
@@ -285,10 +286,7 @@ class GroundingDinoDecoder(Decoder[DetectionInputs, DetectionOutputs]):
         Raises:
             DecoderError: values of a call came out not finite.
         """
-        found: dict[int, Artifact] = {}
-        for (rows, part), one in zip(by_frame(inputs), (outputs, *outputs.more), strict=True):
-            found |= zip(rows, self._answers(one, part), strict=True)
-        return [found[row] for row in range(len(found))]
+        return in_order(inputs, (outputs, *outputs.more), self._answers)
 
     def _answers(self, outputs: DetectionOutputs, inputs: DetectionInputs) -> list[Artifact]:
         results: list[Artifact] = []

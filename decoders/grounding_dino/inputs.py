@@ -5,7 +5,7 @@ Axes: B calls, n objects of one picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -53,6 +53,7 @@ class DetectionInputs(FramedCalls):
 
 
 Framed = TypeVar("Framed", bound=FramedCalls)
+Out = TypeVar("Out")
 
 
 def by_frame(inputs: Framed) -> list[tuple[list[int], Framed]]:
@@ -63,6 +64,21 @@ def by_frame(inputs: Framed) -> list[tuple[list[int], Framed]]:
     for row, box in enumerate(inputs.letterboxes):
         groups.setdefault(box.frame(), []).append(row)
     return [(rows, _part(inputs, rows, frame)) for frame, rows in groups.items()]
+
+
+def in_order(
+    inputs: Framed, outputs: Sequence[Out], answers: Callable[[Out, Framed], list[Artifact]]
+) -> list[Artifact]:
+    """The answers to all calls in their order.
+
+    Args:
+        outputs: of each part that `by_frame` makes of the batch.
+        answers: to the calls of one part.
+    """
+    found: dict[int, Artifact] = {}
+    for (rows, part), one in zip(by_frame(inputs), outputs, strict=True):
+        found |= zip(rows, answers(one, part), strict=True)
+    return [found[row] for row in range(len(found))]
 
 
 def _part(inputs: Framed, rows: Sequence[int], frame: Size) -> Framed:

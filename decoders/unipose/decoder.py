@@ -18,7 +18,7 @@ from superlink.decoders.artifacts import Artifact, FloatArray, Keypoints, Origin
 from superlink.decoders.contract import Call, Decoder
 from superlink.decoders.grounding_dino.denoising import Denoising, build_denoising
 from superlink.decoders.grounding_dino.dense import backbone_term, dense_terms
-from superlink.decoders.grounding_dino.inputs import by_frame, links_of, pictures_in_frame
+from superlink.decoders.grounding_dino.inputs import by_frame, in_order, links_of, pictures_in_frame
 from superlink.decoders.grounding_dino.losses import (
     Matched,
     Stage,
@@ -253,10 +253,7 @@ class UniPoseDecoder(Decoder[PoseInputs, PoseOutputs]):
         Raises:
             DecoderError: values of a call came out not finite.
         """
-        found: dict[int, Artifact] = {}
-        for (rows, part), one in zip(by_frame(inputs), (outputs, *outputs.more), strict=True):
-            found |= zip(rows, self._answers(one, part), strict=True)
-        return [found[row] for row in range(len(found))]
+        return in_order(inputs, (outputs, *outputs.more), self._answers)
 
     def _answers(self, outputs: PoseOutputs, inputs: PoseInputs) -> list[Artifact]:
         last = outputs.poses.layers[-1]

@@ -16,7 +16,7 @@ from superlink.decoders.artifacts import Boxes, Keypoints, Masks
 from superlink.workflows.eval.answering import Answer, Progress, answered
 from superlink.workflows.eval.matching import Tally, box_iou, tally
 from superlink.workflows.eval.poses import named_alike, poses
-from superlink.workflows.eval.precision import PrecisionCount
+from superlink.workflows.eval.precision import Precision, PrecisionCount
 from superlink.workflows.eval.report import Metric, share
 
 Kind = TypeVar("Kind", Boxes, Masks, Keypoints)
@@ -34,11 +34,7 @@ def boxes(
     answer: Answer, asked: Iterator[Asked[Boxes]], batch: int, progress: Progress | None
 ) -> list[Metric]:
     """COCO's average precision of boxes, and F1 of all that was found."""
-    counted, total = PrecisionCount(), Tally()
-    for truth, found in pairs(answer, asked, boxes_of, batch, progress):
-        counted.add(truth, found)
-        total += tally(found, truth)
-    precision = counted.precision()
+    precision, total = _counted(pairs(answer, asked, boxes_of, batch, progress))
     return [
         Metric(group="boxes", name="mAP", value=precision.ap, count=precision.truths),
         Metric(group="boxes", name="AP50", value=precision.ap50, count=precision.truths),
@@ -50,11 +46,7 @@ def masks(
     answer: Answer, asked: Iterator[Asked[Masks]], batch: int, progress: Progress | None
 ) -> list[Metric]:
     """COCO's average precision of masks; overlap and share of the objects whose box was found."""
-    counted, total = PrecisionCount(), Tally()
-    for truth, found in pairs(answer, asked, masks_of, batch, progress):
-        counted.add(truth, found)
-        total += tally(found, truth)
-    precision = counted.precision()
+    precision, total = _counted(pairs(answer, asked, masks_of, batch, progress))
     return [
         Metric(group="masks", name="mAP", value=precision.ap, count=precision.truths),
         Metric(group="masks", name="AP50", value=precision.ap50, count=precision.truths),
@@ -98,6 +90,15 @@ def pairs(
 
     for turn in answered(answer, questions(), batch, progress):
         yield waiting.pop(0), found_in(turn)
+
+
+def _counted(both: Iterator[tuple[Boxes, Boxes]] | Iterator[tuple[Masks, Masks]]) -> tuple[Precision, Tally]:
+    """COCO's average precision, and what was right and wrong at an IoU of 0.5."""
+    counted, total = PrecisionCount(), Tally()
+    for truth, found in both:
+        counted.add(truth, found)
+        total += tally(found, truth)
+    return counted.precision(), total
 
 
 def _grounded(found: Boxes, truth: Boxes) -> list[bool]:

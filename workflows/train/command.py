@@ -136,7 +136,7 @@ def mix_command(
             shares[model_folder(path)] = float(share)
         except ValueError as error:
             raise InputError(f"{one!r} is no model with its share; write MODEL=0.5") from error
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{str(out)!r} is there already; name another folder or remove it")
     save_model(out, mixed(shares, globs=tuple(only or ("*",)), name=out.name), dtype=dtype)
     typer.echo(str(out))

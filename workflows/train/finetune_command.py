@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json as json_format
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from superlink.workflows.train.starting import Debug, Gpu, Json, Local, Resume, start_run
+
+if TYPE_CHECKING:
+    from superlink.workflows.train.config import Source
+    from superlink.workflows.train.finetune import Changes
+    from superlink.workflows.train.staged import Start
 
 # Name and purpose of every recipe that learns from the user's data; needs no torch.
 SUMMARIES = {
@@ -83,15 +89,8 @@ def staged_command(
 ) -> None:
     """The data is checked first: what it holds, and the first records that cannot be used, by name."""
     from superlink.workflows.data.formats import recognise
-    from superlink.workflows.train.finetune import (
-        Changes,
-        checked,
-        config_of,
-        output_folder,
-        sources_of,
-        total,
-    )
-    from superlink.workflows.train.staged import SERIES, Start
+    from superlink.workflows.train.finetune import Changes, checked, output_folder, sources_of, total
+    from superlink.workflows.train.staged import Start
 
     recipe = str(context.info_name)
     folder = output_folder(out, recipe, model)
@@ -118,18 +117,36 @@ def staged_command(
         use_gpu=gpu,
         seed=seed,
     )
-    if recipe not in SERIES:
-        config = config_of(recipe, start, sources, samples=total(reports), changes=changes)
-        start_run(config, folder, local=local, resume=resume, json=json)
-        return
-    for index, stage in enumerate(SERIES[recipe], 1):
-        own = folder / f"{index}-{stage}"
-        typer.echo(f"stage {index} of {len(SERIES[recipe])}: {stage}", err=True)
-        config = config_of(
-            stage, start, sources, samples=total(reports), changes=changes, scale="visionllm-v2-7b"
-        )
+    _run_stages(
+        recipe, folder, start, sources, total(reports), changes, local=local, resume=resume, json=json
+    )
+
+
+def _run_stages(
+    recipe: str,
+    folder: Path,
+    start: Start,
+    sources: Sequence[Source],
+    samples: int,
+    changes: Changes,
+    *,
+    local: bool,
+    resume: bool,
+    json: bool,
+) -> None:
+    """One run in the folder itself; or several, one after another, in folders of their own."""
+    from superlink.workflows.train.finetune import config_of
+    from superlink.workflows.train.staged import SERIES
+
+    series = next((one for one in SERIES if one == recipe), None)
+    stages = SERIES[series] if series else (recipe,)
+    for index, stage in enumerate(stages, 1):
+        own = folder / f"{index}-{stage}" if series else folder
+        if series:
+            typer.echo(f"stage {index} of {len(stages)}: {stage}", err=True)
+        config = config_of(stage, start, sources, samples=samples, changes=changes, scale=series)
         start_run(config, own, local=local, resume=resume, json=json)
-        start = Start.of(own / "model", name=folder.name)
+        start = replace(start, system=replace(start.system, folder=own / "model"))
 
 
 def _shown(indices: Sequence[int]) -> Iterable[int]:

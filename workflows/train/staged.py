@@ -172,7 +172,7 @@ STAGED: dict[str, Callable[..., TrainConfig]] = {
     "decoder-only": decoder_only,
 }
 # Stages of whole trainings, each from the model of the one before, by the scale whose numbers they take.
-SERIES: Mapping[str, tuple[str, ...]] = {
+SERIES: Mapping[Scale, tuple[str, ...]] = {
     "visionllm-v2-7b": ("align", "tune", "multi-capacity", "decoder-only")
 }
 

@@ -441,4 +441,5 @@ def test_an_autoencoder_that_shifts_its_latents_is_refused(option: dict[str, Any
 
 def test_an_autoencoder_that_says_that_it_shifts_nothing_is_taken() -> None:
     options = {"shift_factor": None, "latents_mean": None, "latents_std": None}
-    small(vae={**small().vae, **options}).build(LINK_DIM)
+    decoder = small(vae={**small().vae, **options}).build(LINK_DIM)
+    assert {name: decoder.vae.config[name] for name in options} == options

@@ -23,6 +23,7 @@ from tests.decoders.grounding_dino.detectors import (
     run,
     small,
 )
+from tests.decoders.precision import HALVES, check_half_precision
 
 
 @pytest.mark.parametrize(
@@ -159,16 +160,10 @@ def test_noise_of_a_picture_depends_on_its_seed_alone() -> None:
     assert torch.equal(both[owners == 1], SeededNoise([6]).uniform(torch.zeros(3, dtype=torch.long), 3))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@HALVES
 def test_half_precision_is_for_autocast_and_not_for_weights(dtype: torch.dtype) -> None:
     decoder = small().build(LINK_DIM).eval()
-    call = call_of(decoder.config)
-    with torch.autocast("cpu", dtype):
-        run(decoder, [call])
-    decoder.to(dtype)
-    complaint = f"the weights of {decoder.config.name} must be float32, got {dtype}.*torch.autocast"
-    with pytest.raises(DecoderError, match=complaint):
-        run(decoder, [call])
+    check_half_precision(decoder, call_of(decoder.config), run, dtype)
 
 
 def test_bfloat16_autocast_trains_with_finite_terms() -> None:

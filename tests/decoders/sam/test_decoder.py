@@ -16,6 +16,7 @@ from superlink.decoders.sam.decoder import SamOutputs
 from superlink.decoders.testing import check_decoder
 from superlink.router.errors import DataError, DecoderError, InputError, LinkError, ModelError
 from superlink.router.links import LinkBatch
+from tests.decoders.precision import HALVES, check_half_precision
 from tests.decoders.sam.segmenters import (
     LINK_DIM,
     answers,
@@ -316,16 +317,10 @@ def test_two_rectangles_are_learned_from_their_links_and_from_boxes() -> None:
         np.testing.assert_allclose(found.scores, iou, atol=0.2)  # it knows how well it did
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@HALVES
 def test_half_precision_is_for_autocast_and_not_for_weights(dtype: torch.dtype) -> None:
     decoder = built().eval()
-    call = call_of(decoder.config)
-    with torch.autocast("cpu", dtype):
-        run(decoder, [call])
-    decoder.to(dtype)
-    complaint = f"the weights of {decoder.config.name} must be float32, got {dtype}.*torch.autocast"
-    with pytest.raises(DecoderError, match=complaint):
-        run(decoder, [call])
+    check_half_precision(decoder, call_of(decoder.config), run, dtype)
 
 
 def test_bfloat16_autocast_trains_with_finite_terms() -> None:

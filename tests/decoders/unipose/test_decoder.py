@@ -17,6 +17,7 @@ from superlink.decoders.unipose.inputs import PoseInputs
 from superlink.router.errors import DataError, DecoderError, InputError, LinkError, ModelError
 from superlink.router.links import LinkBatch
 from tests.decoders.grounding_dino.detectors import LINK_DIM, SWIN
+from tests.decoders.precision import HALVES, check_half_precision
 from tests.decoders.unipose.poses import answers, call_of, keypoints_for, run, small, tiny
 
 
@@ -217,16 +218,10 @@ def test_boxes_and_keypoints_of_a_picture_are_learned() -> None:
     np.testing.assert_allclose(best.xyv[order], target.xyv, atol=6)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@HALVES
 def test_half_precision_is_for_autocast_and_not_for_weights(dtype: torch.dtype) -> None:
     decoder = small().build(LINK_DIM).eval()
-    call = call_of(decoder.config)
-    with torch.autocast("cpu", dtype):
-        run(decoder, [call])
-    decoder.to(dtype)
-    complaint = f"the weights of {decoder.config.name} must be float32, got {dtype}.*torch.autocast"
-    with pytest.raises(DecoderError, match=complaint):
-        run(decoder, [call])
+    check_half_precision(decoder, call_of(decoder.config), run, dtype)
 
 
 def test_bfloat16_autocast_trains_with_finite_terms() -> None:

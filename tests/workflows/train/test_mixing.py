@@ -78,8 +78,9 @@ def test_shares_paths_and_folders_that_make_no_mean_are_refused(
     assert "not built like" in refused(f"{first}=1", "tiny=1")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").touch()
-    result = CliRunner().invoke(app, ["mix", str(tmp_path / "full"), f"{first}=1", f"{second}=1"])
-    assert "is there already" in str(result.exception)
+    for place in (tmp_path / "full", tmp_path / "full" / "notes.txt"):
+        result = CliRunner().invoke(app, ["mix", str(place), f"{first}=1", f"{second}=1"])
+        assert "is there already" in str(result.exception)
 
 
 def test_a_mean_of_equals_is_the_same_model(models: tuple[Path, Path]) -> None:
