@@ -47,6 +47,7 @@ class _Written:
 
     text: list[str] = field(default_factory=list)
     reply: Reply | None = None
+    cut: bool = False  # at the most tokens that it might have
 
 
 def answer_all(engine: Engine, questions: Sequence[Question], options: GenerateOptions) -> list[Turn]:
@@ -115,6 +116,7 @@ def answer_live(
                             dispatcher.link(event.row, event.link)
                         case Finished():
                             written[event.row].reply = event.reply
+                            written[event.row].cut = event.reason == "length"
                             dispatcher.written(event.row)
                     yield event
                     if limit is not None and time.monotonic() > limit:
@@ -197,6 +199,7 @@ def _turn(
         image=question.picture,
         round=question.round,
         timings=timings,
+        cut=written.cut,
     )
 
 

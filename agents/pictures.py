@@ -90,6 +90,8 @@ def _from_path(path: Path) -> ImageArray:
     try:
         if path.is_dir():
             raise InputError(f"{what} is a folder; name a picture file in it")
+        if not path.is_file():  # a pipe has no size, and cannot be searched
+            return _from_bytes(path.read_bytes(), what=what)
         if path.stat().st_size == 0:
             raise InputError(f"{what} is empty (0 bytes); save or download it again")
         with _opened(path, what=what) as image:
@@ -104,8 +106,7 @@ def _from_path(path: Path) -> ImageArray:
         raise InputError(f"{what} cannot be opened: {one_line(error)}") from error
 
 
-def _from_bytes(data: bytes) -> ImageArray:
-    what = "the picture given as bytes"
+def _from_bytes(data: bytes, *, what: str = "the picture given as bytes") -> ImageArray:
     if not data:
         raise InputError(f"{what} is empty (0 bytes)")
     with _opened(io.BytesIO(data), what=what) as image:

@@ -50,7 +50,9 @@ def user_message(
     if not text.strip():
         raise InputError("the instruction is empty; say what to do, for example 'Find every star.'")
     if prompts and picture is None:
-        raise InputError("points, boxes, scribbles and masks need a picture to lie on; pass image=")
+        raise InputError(
+            "points, boxes, scribbles and masks need a picture to lie on; give one with the question"
+        )
     for prompt in prompts:
         if picture is not None:
             prompt_mask(prompt, picture.size)
@@ -148,7 +150,9 @@ def checked_refs(refs: Sequence[Artifact], picture: SourcePicture | None) -> tup
                 )
             continue
         if picture is None:
-            raise InputError(f"{name!r} refers to a picture and there is none yet; pass image=")
+            raise InputError(
+                f"{name!r} refers to a picture and there is none yet; give one with the question"
+            )
         other = ref.origin.source and ref.origin.source != picture.id
         if other or tuple(ref.size) != picture.size:
             raise InputError(

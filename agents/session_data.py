@@ -95,6 +95,7 @@ def turn_to_data(turn: Turn) -> dict[str, Any]:
         "image": None if turn.image is None else [turn.image.id, turn.image.name],
         "round": turn.round,
         "timings": dict(turn.timings),
+        "cut": turn.cut,
         "error": turn.error,
     }
 
@@ -113,6 +114,7 @@ def turn_from_data(data: Mapping[str, Any], pixels: PixelsOf) -> Turn:
         image=None if data["image"] is None else picture_from(data["image"][0], data["image"][1], pixels),
         round=data["round"],
         timings=data["timings"],
+        cut=data.get("cut", False),  # sessions of earlier versions do not say
         error=data["error"],
     )
 

@@ -178,13 +178,13 @@ class SessionStore:
             if row not in (None, session):
                 raise InputError(
                     f"session {name!r} was deleted by somebody else after it was opened; open it again, or "
-                    f"keep this one with fork(name=...)"
+                    f"fork this one under another name"
                 )
             (last,) = db.execute("SELECT count(*) FROM rounds WHERE session = ?", (session,)).fetchone()
             if last != number - 1:
                 raise InputError(
                     f"session {name!r} has {last} rounds now, this one was to be number {number}: somebody "
-                    f"else went on with it; open it again, or keep this one with fork(name=...)"
+                    f"else went on with it; open it again, or fork this one under another name"
                 )
             for key, pixels in pictures.items():
                 if not _has(db, key):

@@ -33,6 +33,7 @@ class Turn:
     image: SourcePicture | None = None  # what the artifacts speak of
     round: int = 0  # of its session, from 1; 0 outside a session
     timings: Mapping[str, float] = field(default_factory=dict)  # seconds of the router and each decoder
+    cut: bool = False  # the reply was longer than was allowed: its end is missing
     error: str = ""  # why nothing was asked, in a batch whose other questions went on
 
     def first(self, kind: type[Kind]) -> Kind:
@@ -138,4 +139,4 @@ class Turn:
             ],
             "timings": {name: round(seconds, 4) for name, seconds in self.timings.items()},
         }
-        return data | ({"error": self.error} if self.error else {})
+        return data | ({"cut": True} if self.cut else {}) | ({"error": self.error} if self.error else {})

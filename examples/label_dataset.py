@@ -2,7 +2,7 @@
 
 The same from a file, with a progress bar:
 
-    superlink run labels.yaml --images photos --out dataset --format coco --resume
+    superlink run dataset/labels.yaml --images photos --out more --format coco --resume
 """
 
 from __future__ import annotations

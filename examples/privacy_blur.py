@@ -1,4 +1,7 @@
-"""Blur people, or anything else: python examples/privacy_blur.py scene.png blurred.png"""
+"""Blur people in a picture: python examples/privacy_blur.py photo.png blurred.png
+
+Without arguments, the stars of examples/scene.png, which shows no people.
+"""
 
 from __future__ import annotations
 
@@ -28,4 +31,7 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    if len(sys.argv) > 1:
+        main(*sys.argv[1:3])
+    else:
+        main(phrase="star")

@@ -20,7 +20,7 @@ from torch import Tensor
 from superlink.router.batch import RouterBatch
 from superlink.router.cache import SlotCache
 from superlink.router.encoded import EncodedRequest, RequestEncoder
-from superlink.router.errors import InputError
+from superlink.router.errors import InputError, ModelError
 from superlink.router.links import Reply, SuperLink
 from superlink.router.model import Router
 from superlink.router.packing import Packing, packed_attention
@@ -301,6 +301,8 @@ class GenerationLoop:
     def _logits(self, rows: Sequence[Row], packing: Packing, hidden: Tensor) -> Tensor:
         """(B, V) at each row's last position."""
         logits: Tensor = self._router.language.lm_head(hidden[packing.ends]).float()
+        if bool(logits.isnan().any()):  # the best of them would be the token with id 0, again and again
+            raise ModelError("the router's scores are not numbers; are its weights damaged?")
         if self._observe is not None:
             numbers = tuple(row.number for row in rows)
             states = StepStates(rows=numbers, widths=packing.widths, hidden=hidden[None], logits=logits)

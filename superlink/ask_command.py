@@ -201,6 +201,8 @@ def describe(turn: Turn, *, kept: Iterable[str] | None = None) -> Iterator[str]:
     from superlink.decoders.artifacts import Text as Words
 
     yield f"  {turn.text}" if turn.text else "  (no words)"
+    if turn.cut:
+        yield "  (cut off here: --max-new-tokens allows longer replies)"
     for artifact in turn.artifacts:
         if isinstance(artifact, Picture):
             height, width = artifact.pixels.shape[:2]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import superlink
-from superlink.streams import own_stdout
+from superlink.streams import own_stdout, whole_streams
 
 if TYPE_CHECKING:
     from superlink.agents.engine import Startable
@@ -36,6 +36,7 @@ MOUNTED = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 
 def main() -> None:
     """Entry point of the `superlink` script."""
+    whole_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
@@ -159,14 +160,12 @@ def chosen_engine(engine: str, address: str | None) -> str | Startable:
     """What `load` takes as engine.
 
     Raises:
-        InputError: an address for an engine that has none.
+        typer.BadParameter: an address for an engine that has none.
     """
     if address is None:
         return engine
-    from superlink.router.errors import InputError
-
     if engine != "ray":
-        raise InputError(f"--address is that of a Ray cluster; --engine {engine} has none")
+        raise typer.BadParameter(f"--address is that of a Ray cluster; --engine {engine} has none")
     from superlink.agents.ray.engine import RayEngine
 
     return RayEngine(address=address)

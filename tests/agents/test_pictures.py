@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import threading
 import zlib
 from pathlib import Path
 
@@ -220,3 +222,14 @@ def test_whatever_a_decoder_raises_of_a_damaged_file_is_one_line(
 def test_things_that_are_no_pictures_are_refused(bad: object) -> None:
     with pytest.raises(InputError):
         read_picture(bad)  # type: ignore[arg-type]
+
+
+def test_a_picture_comes_through_a_pipe(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    file, pipe = tmp_path / "a.png", tmp_path / "pipe.png"
+    Image.fromarray(pixels).save(file)
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(file.read_bytes(),))
+    writer.start()
+    np.testing.assert_array_equal(read_picture(pipe).pixels, pixels)
+    writer.join()

@@ -11,9 +11,12 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from superlink.agents import turn as turn_module
+from superlink.agents.local import LocalEngine
+from superlink.agents.model_folder import Model
 from superlink.agents.pictures import read_picture
 from superlink.agents.system import System
 from superlink.agents.turn import Turn
+from superlink.ask_command import describe
 from superlink.decoders.artifacts import Origin, Picture
 from superlink.decoders.contract import Failure
 from superlink.decoders.files import write_whole
@@ -99,3 +102,16 @@ def test_a_place_that_cannot_be_written_is_one_line_and_leaves_nothing(
     with pytest.raises(InputError, match="No space left"):
         write_whole(tmp_path / "out.json", b"{}")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_reply_that_was_cut_off_says_so(model: Model) -> None:
+    with System(LocalEngine(model)) as system:
+        (cut,) = system.ask("Find them.", image=[scene()], max_new_tokens=2)
+    assert (cut.cut, cut.to_json()["cut"]) == (True, True)
+    assert "--max-new-tokens" in " ".join(describe(cut))
+
+
+def test_a_whole_reply_does_not_say_that_it_was_cut_off(system: System) -> None:
+    whole = system.ask("Find them.", image=scene())
+    assert (whole.cut, "cut" in whole.to_json()) == (False, False)
+    assert "--max-new-tokens" not in " ".join(describe(whole))

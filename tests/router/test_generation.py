@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from superlink.router.batch import RouterBatch, RowLink
 from superlink.router.encoding import encode
-from superlink.router.errors import InputError
+from superlink.router.errors import InputError, ModelError
 from superlink.router.generation import (
     NEVER_WRITTEN,
     Event,
@@ -453,6 +454,14 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, float]) -> No
 def test_one_string_to_stop_at_is_not_taken_for_its_letters() -> None:
     with pytest.raises(InputError, match=r"several strings, got one; write \('abc',\)"):
         GenerateOptions(stop="abc")  # type: ignore[arg-type]
+
+
+def test_damaged_weights_are_no_reply_without_words(router: Router, tokenizer: RouterTokenizer) -> None:
+    damaged = deepcopy(router)
+    with torch.no_grad():
+        next(damaged.language.lm_head.parameters())[0] = math.nan
+    with pytest.raises(ModelError, match="scores are not numbers; are its weights damaged"):
+        generate(damaged, tokenizer, [request("find")])
 
 
 @pytest.mark.parametrize("max_rows", [0, -1])

@@ -161,8 +161,11 @@ def _opened(file: Path) -> tuple[Any, list[Mapping[str, Any]]]:
     text = text_of(file)
     try:
         data = json.loads(text)
-    except ValueError:
-        data = None
+    except ValueError as error:
+        records = _objects(_lines(text))
+        if not records:
+            raise DataError(f"{file}: is neither JSON nor JSON lines: {error}; was it cut off?") from error
+        return None, records
     if isinstance(data, dict) and isinstance(data.get("images"), list):
         return data, _objects(data["images"])
     if isinstance(data, list):

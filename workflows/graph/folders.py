@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -94,13 +95,25 @@ def pictures_in(folder: Path) -> list[str]:
     """Names of all pictures in a folder and below it, sorted, with "/" between folders.
 
     Raises:
-        InputError: no such folder, or no picture in it.
+        InputError: no such folder, one that may not be read, or no picture in it.
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {str(folder)!r}")
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
-    shown = [path.relative_to(folder) for path in found]
-    names = sorted(path.as_posix() for path in shown if not any(part.startswith(".") for part in path.parts))
+
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"the folder {error.filename!r} may not be read: {error.strerror}; allow it, or move it elsewhere"
+        ) from error
+
+    found: list[Path] = []
+    for parent, below, files in os.walk(folder, onerror=refuse):
+        below[:] = [name for name in below if not name.startswith(".")]
+        paths = (Path(parent, name) for name in files if not name.startswith("."))
+        # A link to nothing is one, too: it fails by itself, and is told.
+        found += [
+            one for one in paths if one.suffix.lower() in SUFFIXES and (one.is_file() or one.is_symlink())
+        ]
+    names = sorted(path.relative_to(folder).as_posix() for path in found)
     if not names:
         raise InputError(f"no picture in {str(folder)!r}; pictures end in {', '.join(SUFFIXES)}")
     return names

@@ -135,7 +135,7 @@ def mix_command(
         try:
             shares[model_folder(path)] = float(share)
         except ValueError as error:
-            raise InputError(f"{one!r} is no model with its share; write MODEL=0.5") from error
+            raise typer.BadParameter(f"{one!r} is no model with its share; write MODEL=0.5") from error
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{str(out)!r} is there already; name another folder or remove it")
     save_model(out, mixed(shares, globs=tuple(only or ("*",)), name=out.name), dtype=dtype)
@@ -156,14 +156,13 @@ def _config(
     prefetch: int | None,
     gpu: bool,
 ) -> TrainConfig:
-    from superlink.router.errors import InputError
     from superlink.workflows.train.recipes import GROWING, RECIPES
 
     if recipe not in RECIPES:
         known = (*RECIPES, *SUMMARIES)
-        raise InputError(f"no recipe {recipe!r}; there are {', '.join(known)}")
+        raise typer.BadParameter(f"no recipe {recipe!r}; there are {', '.join(known)}")
     if start is not None and recipe not in GROWING:
-        raise InputError(f"{recipe!r} starts from nothing; --start is for {', '.join(GROWING)}")
+        raise typer.BadParameter(f"{recipe!r} starts from nothing; --start is for {', '.join(GROWING)}")
     config = RECIPES[recipe]() if start is None else GROWING[recipe](start)
     config = replace(
         config,

@@ -127,6 +127,8 @@ def config_of(
     """
     if changes.lr is not None and not 0 < changes.lr < math.inf:
         raise InputError(f"at a learning rate of {changes.lr} nothing is learned; give --lr a number above 0")
+    if changes.epochs is not None and not 0 < changes.epochs < math.inf:
+        raise InputError(f"in {changes.epochs} epochs nothing is learned; give --epochs a number above 0")
     if recipe not in STAGED:
         raise InputError(f"no recipe {recipe!r}; there are {', '.join(STAGED)}")
     lora = None if changes.lora is None else Lora(r=changes.lora, alpha=2 * changes.lora)

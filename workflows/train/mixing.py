@@ -46,6 +46,11 @@ def mixed(shares: Mapping[Path, float], *, globs: tuple[str, ...] = ("*",), name
         weights = _weights(other)
         for key, mean in means.items():
             mean += weights[key].double() * (shares[folder] / total)
+    if broken := [key for key, mean in means.items() if not bool(mean.isfinite().all())]:
+        raise InputError(
+            f"{broken[0]!r} and {len(broken) - 1} others would hold values that are not finite; one of the "
+            f"models is damaged"
+        )
     with torch.no_grad():
         for key, mean in means.items():
             kept[key].copy_(mean)

@@ -74,6 +74,8 @@ def _launch(start: Start, config: TrainConfig, folder: Path, *, resume: bool) ->
     from superlink.workflows.train.loop import CHECKPOINTS, MODEL
 
     folder = folder.absolute()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is a file; name a folder for the run")
     if not resume:
         _keep_the_start(config, folder)
     folder.mkdir(parents=True, exist_ok=True)

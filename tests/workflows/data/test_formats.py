@@ -84,6 +84,14 @@ def test_a_path_that_means_nothing_is_an_error_that_says_what_to_do(tmp_path: Pa
         recognise(path, as_format="voc", images=tmp_path)
 
 
+@pytest.mark.parametrize("text", ['{"images": [{"id": 1, "file_na', "[1, 2", ""])
+def test_json_that_is_cut_off_is_said_to_be(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "boxes.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"boxes\.json: is neither JSON nor JSON lines: .*; was it cut off\?"):
+        recognise(path)
+
+
 @pytest.mark.parametrize(
     ("kind", "answered", "tasks"),
     [

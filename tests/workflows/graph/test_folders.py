@@ -75,6 +75,27 @@ def test_pictures_are_found_below_the_folder_in_order(photos: Path) -> None:
         pictures_in(photos / "nowhere")
 
 
+def test_a_link_to_nothing_fails_and_is_told(photos: Path, tmp_path: Path) -> None:
+    (photos / "gone.png").symlink_to(photos / "nowhere.png")
+    summary = run_folder(workflow(), photos, tmp_path / "out", format="jsonl")
+    ((name, error),) = summary.failed
+    assert (summary.total, name) == (13, "gone.png")
+    assert "does not exist" in error
+
+
+def test_a_folder_below_that_cannot_be_listed_is_named(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path).name == "more":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError, match=r"more' may not be read: Permission denied; allow it"):
+        pictures_in(photos)
+
+
 def test_results_of_every_kind_are_written(photos: Path, tmp_path: Path) -> None:
     summary = run_folder(workflow(), photos, tmp_path / "out", format="jsonl")
     assert (summary.total, summary.skipped, summary.failed, summary.stopped) == (12, 0, (), False)

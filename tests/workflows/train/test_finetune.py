@@ -266,6 +266,7 @@ def test_starting_anew_does_not_drop_the_model_that_it_starts_from(
 def test_numbers_that_mean_nothing_are_refused(model: Path, boxes: Path, tmp_path: Path) -> None:
     for option, value, said in (
         ("--lr", "0", "at a learning rate of 0.0 nothing is learned; give --lr a number above 0"),
+        ("--epochs", "0", "in 0.0 epochs nothing is learned; give --epochs a number above 0"),
         ("--average", "1", "must be at least 0 and below 1, such as 0.999; got 1.0"),
         ("--average", "-0.5", "must be at least 0 and below 1, such as 0.999; got -0.5"),
     ):

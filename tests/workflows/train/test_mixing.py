@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from superlink.agents.model_folder import load_model
+from superlink.agents.model_folder import load_model, save_model
 from superlink.router.errors import InputError, ModelError
 from superlink.workflows.train.command import app
 from superlink.workflows.train.mixing import mixed
@@ -70,8 +70,6 @@ def test_shares_paths_and_folders_that_make_no_mean_are_refused(
         return str(result.exception)
 
     assert "two models" in refused(f"{first}=1")
-    assert "write MODEL=0.5" in refused(f"{first}=much", f"{second}=1")
-    assert "write MODEL=0.5" in refused(f"{first}={first}", f"{second}=1")
     assert "above 0" in refused(f"{first}=-1", f"{second}=1")
     assert "unknown model" in refused(f"{first}=1", f"{tmp_path / 'gone'}=1")
     assert "no parameter fits ruoter.*" in refused(f"{first}=1", f"{second}=1", "--only", "ruoter.*")
@@ -87,3 +85,24 @@ def test_a_mean_of_equals_is_the_same_model(models: tuple[Path, Path]) -> None:
     model = mixed({models[0]: 1.0, models[0].parent / "1": 1e-30})
     for key, value in load_model(models[0]).router.state_dict().items():
         torch.testing.assert_close(model.router.state_dict()[key], value)
+
+
+@pytest.mark.parametrize("share", ["much", "0.5=", ""])
+def test_a_share_that_is_no_number_is_bad_usage(
+    models: tuple[Path, Path], tmp_path: Path, share: str
+) -> None:
+    result = CliRunner().invoke(
+        app, ["mix", str(tmp_path / "mean"), f"{models[0]}={share}", f"{models[1]}=1"]
+    )
+    assert result.exit_code == 2
+    assert "MODEL=0.5" in result.output
+    assert not (tmp_path / "mean").exists()
+
+
+def test_a_damaged_model_makes_no_mean(models: tuple[Path, Path], tmp_path: Path) -> None:
+    damaged = load_model(models[1])
+    with torch.no_grad():
+        next(damaged.router.parameters())[0] = float("nan")
+    save_model(tmp_path / "damaged", damaged)
+    with pytest.raises(InputError, match="one of the models is damaged"):
+        mixed({models[0]: 1.0, tmp_path / "damaged": 1.0})

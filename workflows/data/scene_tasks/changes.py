@@ -89,7 +89,7 @@ def changed(rng: Random, world: World) -> Change | None:
         return spoken(rng, kind)
     for _ in range(_TRIES):
         fresh = world.another(rng, objects=(1, MOST_OBJECTS), clean=True, least=LEAST_SIZE)
-        found = sample_edit(fresh.scene, numbers(rng), kind, config=fresh.config)
+        found = sample_edit(fresh.scene, numbers(rng), kind)
         change = None if found is None else _worded(rng, fresh, found)
         if change is not None:
             return change

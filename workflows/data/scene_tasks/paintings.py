@@ -1,12 +1,14 @@
-"""Pictures to be made: words for one to three shapes, and a clean scene that they describe."""
+"""Pictures to be made: words for one to three shapes, and a clean scene that they describe.
+
+They are drawn in one plain style: plain figures on white paper unless the words say otherwise, in places
+that follow from the words but for a little.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-
-from numpy.random import Generator
 
 from superlink.decoders.artifacts import Picture
 from superlink.workflows.data.instructions.answers import answer
@@ -16,18 +18,19 @@ from superlink.workflows.data.instructions.words import PLACES, article
 from superlink.workflows.data.samples import Sample, Target
 from superlink.workflows.data.scene_phrases import said_color, said_shape, said_size
 from superlink.workflows.data.scene_tasks import told
-from superlink.workflows.data.scene_tasks.world import World, numbers, one_round, worded
+from superlink.workflows.data.scene_tasks.world import World, one_round, worded
 from superlink.workflows.data.shapes import COLOR_NAMES, Scene
 from superlink.workflows.data.shapes import SHAPES as DRAWN
 from superlink.workflows.data.shapes.backgrounds import Background
-from superlink.workflows.data.shapes.colors import Rgb, lab_distance, sample_color
+from superlink.workflows.data.shapes.colors import lab_distance
 from superlink.workflows.data.shapes.effects import Effects
-from superlink.workflows.data.shapes.figures import Figure
 from superlink.workflows.data.shapes.language import NUMBERS, join, plural
+from superlink.workflows.data.shapes.plain import POSES, SHADES, plain_figure
 
 CONTRAST = 30.0  # Lab distance by which every figure stands out from the page
-_TURNED = {"circle": 0.0, "ring": 0.0, "person": 6.0, "square": 8.0, "diamond": 6.0}  # most degrees; 15 else
-_SIZES = {"": (0.34, 0.52), "small": (0.20, 0.27), "large": (0.60, 0.72)}  # in sides of the picture
+_PAPERS = ("white", "black", "gray")  # where the words name none: the first that everything stands out from
+_SIZES = {"": (0.44, 0.52), "small": (0.22, 0.26), "large": (0.64, 0.70)}  # in sides of the picture
+_DRIFT = 0.02  # how far from its place a thing may stand, in sides of the picture
 _RELATIONS = {
     "left": ("left of", "to the left of"),
     "right": ("right of", "to the right of"),
@@ -106,11 +109,10 @@ def _one(rng: Random, side: int) -> Painting:
     reach = rng.uniform(*_SIZES[phrase.meaning.size or ""])
     x = y = 0.5
     if place in _CORNERS:
-        reach = rng.uniform(0.26, 0.38)
+        reach = rng.uniform(0.30, 0.36)
         row, column = place.split(" ")
         x, y = 0.26 if column == "left" else 0.74, 0.26 if row == "top" else 0.74
-    drift = 0.0 if place == "center" else max(0.0, min(0.03 if place else 0.08, 0.47 - reach / 2))
-    spot = (x + rng.uniform(-drift, drift), y + rng.uniform(-drift, drift), reach)
+    spot = (_about(rng, x), _about(rng, y), reach)
     page = _page(rng, (color,))
     words = f"{article(phrase.name)} {phrase.name}{where}{_on(page)}"
     return Painting(
@@ -125,17 +127,16 @@ def _two(rng: Random, side: int) -> Painting:
     while kinds[1] == kinds[0]:
         kinds[1] = _kind(rng)
     said = [described(said_shape(rng, shape), color=said_color(rng, color)).name for shape, color in kinds]
-    relation = rng.choice(tuple(_RELATIONS))
     if rng.random() < 0.7:
+        relation = rng.choice(tuple(_RELATIONS))
         joint = rng.choice(_RELATIONS[relation])
-    else:
-        joint = "next to" if relation in ("left", "right") and rng.random() < 0.5 else "and"
-    low = [0.27 + rng.uniform(-0.03, 0.03), rng.uniform(0.42, 0.58)]
-    high = [0.73 + rng.uniform(-0.03, 0.03), rng.uniform(0.42, 0.58)]
+    else:  # as they are read
+        relation, joint = "left", rng.choice(("next to", "and"))
+    low, high = (0.27, 0.5), (0.73, 0.5)
     if relation in ("above", "below"):
         low, high = low[::-1], high[::-1]
     first, second = (low, high) if relation in ("left", "above") else (high, low)
-    spots = [(place[0], place[1], rng.uniform(0.27, 0.40)) for place in (first, second)]
+    spots = [(_about(rng, x), _about(rng, y), rng.uniform(0.34, 0.40)) for x, y in (first, second)]
     page = _page(rng, [color for _, color in kinds])
     return Painting(
         words=f"{article(said[0])} {said[0]} {joint} {article(said[1])} {said[1]}{_on(page)}",
@@ -147,9 +148,9 @@ def _two(rng: Random, side: int) -> Painting:
 def _several(rng: Random, side: int) -> Painting:
     shape, color = _kind(rng)
     count = rng.choice((2, 3))
-    size = rng.uniform(0.20, 0.24)
-    places = rng.sample([(x, y) for x in (0.2, 0.5, 0.8) for y in (0.2, 0.5, 0.8)], count)
-    spots = [(x + rng.uniform(-0.03, 0.03), y + rng.uniform(-0.03, 0.03), size) for x, y in places]
+    size = rng.uniform(0.24, 0.28)
+    row = (0.3, 0.7) if count == 2 else (0.18, 0.5, 0.82)
+    spots = [(_about(rng, x), _about(rng, 0.5), size) for x in row]
     noun = plural(shape)
     page = _page(rng, (color,))
     return Painting(
@@ -172,24 +173,23 @@ def _on(page: str) -> str:
     return f" on {article(page)} {page} background" if page else ""
 
 
+def _about(rng: Random, place: float) -> float:
+    return place + rng.uniform(-_DRIFT, _DRIFT)
+
+
 def _scene(rng: Random, side: int, kinds: Sequence[_Kind], spots: Sequence[_Spot], page: str) -> Scene:
-    draw = numbers(rng)
-    while True:  # some shades of two names are close: others are not
-        shades = {color: sample_color(draw, color) for _, color in kinds}
-        ground = _ground(rng, draw, page)
-        if all(lab_distance(rgb, ground) > CONTRAST for rgb in shades.values()):
-            break
+    papers = (page,) if page else _PAPERS
+    inks = [SHADES[color] for _, color in kinds]
+    grounds = [SHADES[paper] for paper in papers]
+    apart = [min(lab_distance(ink, ground) for ink in inks) > CONTRAST for ground in grounds]
     figures = tuple(
-        Figure(
-            shape=shape,
-            color=color,
-            rgb=shades[color],
+        plain_figure(
+            shape,
+            color,
             cx=x * side,
             cy=y * side,
             size=size * side,
-            rotation=rng.uniform(-1, 1) * _TURNED.get(shape, 15.0) if rng.random() < 0.5 else 0.0,
-            detail=rng.random(),
-            variant=rng.getrandbits(20),
+            pose=rng.randrange(len(POSES)) if shape == "person" else 0,
         )
         for (shape, color), (x, y, size) in zip(kinds, spots, strict=True)
     )
@@ -197,15 +197,8 @@ def _scene(rng: Random, side: int, kinds: Sequence[_Kind], spots: Sequence[_Spot
         seed=rng.getrandbits(31),
         height=side,
         width=side,
-        background=Background(kind="plain", colors=(ground,)),
+        background=Background(kind="plain", colors=(grounds[apart.index(True)],)),
         figures=figures,
         rasterizer="smooth",
         effects=Effects(),
     )
-
-
-def _ground(rng: Random, draw: Generator, page: str) -> Rgb:
-    """White most often where no colour is asked for."""
-    if not page and rng.random() < 0.8:
-        return (255, 255, 255)
-    return sample_color(draw, page or rng.choice(COLOR_NAMES))

@@ -1,4 +1,8 @@
-"""Edits: two scenes that differ in one thing, and the instruction that leads from one to the other."""
+"""Edits: two scenes that differ in one thing, and the instruction that leads from one to the other.
+
+What is new is plain: one shade of every colour, and what is added stands in the middle of the third of the
+picture that is named. Then a picture and the words say what comes, and nothing has to be guessed.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,17 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from superlink.workflows.data.shapes.backgrounds import Background
-from superlink.workflows.data.shapes.colors import COLOR_NAMES, lab_distance, sample_color
+from superlink.workflows.data.shapes.colors import COLOR_NAMES, lab_distance
 from superlink.workflows.data.shapes.figures import SHAPES, Figure
 from superlink.workflows.data.shapes.language import article, named
-from superlink.workflows.data.shapes.layout import SceneConfig, added_figure
+from superlink.workflows.data.shapes.layout import has_room
+from superlink.workflows.data.shapes.plain import POSES, SHADES, plain_figure
 from superlink.workflows.data.shapes.scene import Scene, SceneObject
 
 EditKind = Literal["recolor", "remove", "add", "background"]
+_APART = 26.0  # Lab distance by which what is new stands out
+_ADDED = 0.26  # size of an added figure, in sides of the picture
+_MIDDLES = (0.18, 0.5, 0.82)  # of the thirds that it stands in
 EDIT_KINDS: tuple[EditKind, ...] = ("recolor", "remove", "add", "background")
 
 
@@ -31,18 +39,13 @@ class Edit:
     color: str = ""  # new colour of the object or the background
 
 
-def sample_edit(
-    scene: Scene, rng: Generator, kind: EditKind | None = None, *, config: SceneConfig | None = None
-) -> Edit | None:
-    """An edit of `kind` (default: any) whose referent is one object; None where there is none.
-
-    `config` says how small and large an added object may be.
-    """
+def sample_edit(scene: Scene, rng: Generator, kind: EditKind | None = None) -> Edit | None:
+    """An edit of `kind` (default: any) whose referent is one object; None where there is none."""
     kind = kind or EDIT_KINDS[int(rng.integers(len(EDIT_KINDS)))]
     if kind == "background":
         return _background(scene, rng)
     if kind == "add":
-        return _add(scene, rng, config)
+        return _add(scene, rng)
     single = [item for item in scene.objects if len(scene.select(item.shape, item.color)) == 1]
     if not single:
         return None
@@ -59,8 +62,8 @@ def recolored(scene: Scene, item: SceneObject, rng: Generator) -> Edit | None:
     figure = item.figure
     for _ in range(12):
         color = _pick(rng, COLOR_NAMES)
-        rgb = sample_color(rng, color)
-        if color != item.color and all(lab_distance(rgb, c) > 26 for c in scene.background.colors):
+        rgb = SHADES[color]
+        if color != item.color and all(lab_distance(rgb, c) > _APART for c in scene.background.colors):
             break
     else:
         return None
@@ -80,12 +83,22 @@ def removed(scene: Scene, item: SceneObject, rng: Generator) -> Edit:
     return _edit("remove", scene, figures, _pick(rng, forms), item)
 
 
-def _add(scene: Scene, rng: Generator, config: SceneConfig | None) -> Edit | None:
+def _add(scene: Scene, rng: Generator) -> Edit | None:
+    """The edit that adds a plain figure to the middle of a third that has room; None where none has."""
     shape, color = _pick(rng, SHAPES), _pick(rng, COLOR_NAMES)
-    figure = added_figure(
-        rng, scene.figures, scene.background, scene.rasterizer, scene.size, shape, color, config
-    )
-    if figure is None:
+    if any(lab_distance(SHADES[color], other) <= _APART for other in scene.background.colors):
+        return None
+    height, width = scene.size
+    size = _ADDED * (height * width) ** 0.5
+    thirds = [(x, y) for x in _MIDDLES for y in _MIDDLES]
+    for index in rng.permutation(len(thirds)):
+        x, y = thirds[index]
+        figure = plain_figure(
+            shape, color, cx=x * width, cy=y * height, size=size, pose=int(rng.integers(len(POSES)))
+        )
+        if has_room(figure, scene.figures, scene.rasterizer, scene.size):
+            break
+    else:
         return None
     after = scene.with_figures((*scene.figures, figure))
     new = after.objects[-1]
@@ -100,9 +113,9 @@ def _add(scene: Scene, rng: Generator, config: SceneConfig | None) -> Edit | Non
 def _background(scene: Scene, rng: Generator) -> Edit | None:
     for _ in range(12):
         color = _pick(rng, COLOR_NAMES)
-        rgb = sample_color(rng, color)
+        rgb = SHADES[color]
         others = [figure.rgb for figure in scene.figures] + list(scene.background.colors)
-        if all(lab_distance(rgb, other) > 26 for other in others):
+        if all(lab_distance(rgb, other) > _APART for other in others):
             break
     else:
         return None

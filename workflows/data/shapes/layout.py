@@ -121,38 +121,16 @@ def _size(rng: Generator, config: SceneConfig, count: int) -> float:
             return size
 
 
-def added_figure(
-    rng: Generator,
-    figures: tuple[Figure, ...],
-    background: Background,
-    rasterizer: str,
-    canvas: tuple[int, int],
-    shape: str,
-    color: str,
-    config: SceneConfig | None = None,
-) -> Figure | None:
-    """One more figure, with room of its own among `figures`; None where none was found.
-
-    `config` says how small and large it may be.
-    """
-    height, width = canvas
+def has_room(figure: Figure, figures: tuple[Figure, ...], rasterizer: str, canvas: tuple[int, int]) -> bool:
+    """Whether one more figure can stand on a canvas (height, width) beside `figures`, touching none."""
     taken = _Taken([], [], np.full(canvas, -1, dtype=np.int16), [])
-    for index, figure in enumerate(figures):
-        layer = rasterize(figure, rasterizer, height, width)
+    for index, other in enumerate(figures):
+        layer = rasterize(other, rasterizer, *canvas)
         taken.owner[layer.window][layer.mask] = index
-        taken.figures.append(figure)
+        taken.figures.append(other)
         taken.layers.append(layer)
         taken.visible.append(int(layer.mask.sum()))
-    config = config or SceneConfig()
-    for _ in range(20):
-        size = _size(rng, config, len(figures) + 1)
-        new = _figure(rng, (shape,), (color,), background, size, (height * width) ** 0.5)
-        if new.color != color:
-            return None  # it would not stand out from the background
-        new = _place(rng, new, height, width)
-        if _add(new, taken, rasterizer, crowded=False):
-            return new
-    return None
+    return _add(figure, taken, rasterizer, crowded=False)
 
 
 def _figure(
