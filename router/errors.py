@@ -2,6 +2,7 @@
 
 SuperlinkError
 ├── InputError      a picture, an instruction, a prompt or an option that cannot be used
+│   └── UsageError  arguments of a command that do not go together
 ├── ModelError      a model folder, a checkpoint or a configuration that does not fit
 ├── LinkError       routing tokens, link queries and link embeddings that do not match
 ├── DataError       a training or evaluation record that cannot be used; names file and record
@@ -13,7 +14,7 @@ SuperlinkError
 └── LostError       what ran the request is gone (an actor, a node, a closed engine)
 
 Messages are one line: what was expected, what came, what to do.
-The command line prints that line and exits with 1.
+The command line prints that line and exits with 1, with 2 for a UsageError.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ class SuperlinkError(Exception):
 
 class InputError(SuperlinkError, ValueError):
     """The caller's picture, instruction, prompt or option cannot be used."""
+
+
+class UsageError(InputError):
+    """Arguments of a command do not go together, or name what there is not."""
 
 
 class ModelError(SuperlinkError):

@@ -48,7 +48,7 @@ def main() -> None:
 @contextmanager
 def one_line_errors(*, debug: bool) -> Iterator[None]:
     """Report an error on purpose, or one of the machine, in one line; with `debug`, in full."""
-    from superlink.router.errors import SuperlinkError
+    from superlink.router.errors import SuperlinkError, UsageError
 
     try:
         yield
@@ -63,7 +63,7 @@ def one_line_errors(*, debug: bool) -> Iterator[None]:
         message = " ".join(str(error).split())
         hint = "" if isinstance(error, SuperlinkError) else " (--debug shows where)"
         typer.echo(f"superlink: error: {kind}{message}{hint}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(2 if isinstance(error, UsageError) else 1) from error
 
 
 def parse_point(text: str) -> Point:
@@ -160,12 +160,14 @@ def chosen_engine(engine: str, address: str | None) -> str | Startable:
     """What `load` takes as engine.
 
     Raises:
-        typer.BadParameter: an address for an engine that has none.
+        UsageError: an address for an engine that has none.
     """
     if address is None:
         return engine
+    from superlink.router.errors import UsageError
+
     if engine != "ray":
-        raise typer.BadParameter(f"--address is that of a Ray cluster; --engine {engine} has none")
+        raise UsageError(f"--address is that of a Ray cluster; --engine {engine} has none")
     from superlink.agents.ray.engine import RayEngine
 
     return RayEngine(address=address)

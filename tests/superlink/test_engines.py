@@ -17,7 +17,7 @@ from tests.agents.tiny_model import saying
 def test_an_address_without_ray_is_one_line(picture: Path) -> None:
     for command in (["ask", str(picture), "Find."], ["chat", str(picture)]):
         result = CliRunner().invoke(app, [*command, "--address", "10.0.0.1:6379"])
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         (line,) = result.stderr.splitlines()
         assert line == "superlink: error: --address is that of a Ray cluster; --engine local has none"
 

@@ -141,7 +141,7 @@ def test_a_cluster_is_handed_what_it_needs(
     ]
     wrong = run(*arguments, "--address", "a:1")
     assert (wrong.exit_code, wrong.stderr) == (
-        1, "superlink: error: --address is that of a Ray cluster; --engine local has none\n"
+        2, "superlink: error: --address is that of a Ray cluster; --engine local has none\n"
     )  # fmt: skip
 
 

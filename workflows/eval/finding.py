@@ -2,12 +2,17 @@
 
 Where questions come from makes no difference here: drawn scenes and pictures of the user's are scored alike.
 Each function takes questions one at a time and keeps no picture: there may be thousands.
+
+Average precision ranks all that a decoder finds, also what scores too little to be served (Lin et al. 2014,
+COCO's evaluation, takes the best 100 of a picture). So what it is measured by is asked twice: as a user asks,
+for the other numbers, and with every score from `RANKED` on. A question with a threshold of its own is
+asked once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from superlink.agents.asking import Question
@@ -20,6 +25,7 @@ from superlink.workflows.eval.precision import Precision, PrecisionCount
 from superlink.workflows.eval.report import Metric, share
 
 Kind = TypeVar("Kind", Boxes, Masks, Keypoints)
+RANKED = 0.02  # least score of what average precision ranks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,7 +40,7 @@ def boxes(
     answer: Answer, asked: Iterator[Asked[Boxes]], batch: int, progress: Progress | None
 ) -> list[Metric]:
     """COCO's average precision of boxes, and F1 of all that was found."""
-    precision, total = _counted(pairs(answer, asked, boxes_of, batch, progress))
+    precision, total = _counted(ranked(answer, asked, boxes_of, batch, progress))
     return [
         Metric(group="boxes", name="mAP", value=precision.ap, count=precision.truths),
         Metric(group="boxes", name="AP50", value=precision.ap50, count=precision.truths),
@@ -46,7 +52,7 @@ def masks(
     answer: Answer, asked: Iterator[Asked[Masks]], batch: int, progress: Progress | None
 ) -> list[Metric]:
     """COCO's average precision of masks; overlap and share of the objects whose box was found."""
-    precision, total = _counted(pairs(answer, asked, masks_of, batch, progress))
+    precision, total = _counted(ranked(answer, asked, masks_of, batch, progress))
     return [
         Metric(group="masks", name="mAP", value=precision.ap, count=precision.truths),
         Metric(group="masks", name="AP50", value=precision.ap50, count=precision.truths),
@@ -69,8 +75,12 @@ def keypoints(
     answer: Answer, asked: Iterator[Asked[Keypoints]], batch: int, progress: Progress | None
 ) -> list[Metric]:
     """Average precision over OKS, and PCK."""
-    both = list(pairs(answer, asked, keypoints_of, batch, progress))
-    return poses(named_alike([truth for truth, _ in both]), [found for _, found in both])
+    found = list(ranked(answer, asked, keypoints_of, batch, progress))
+    return poses(
+        named_alike([truth for truth, _, _ in found]),
+        [served for _, served, _ in found],
+        [every for _, _, every in found],
+    )
 
 
 def pairs(
@@ -92,12 +102,40 @@ def pairs(
         yield waiting.pop(0), found_in(turn)
 
 
-def _counted(both: Iterator[tuple[Boxes, Boxes]] | Iterator[tuple[Masks, Masks]]) -> tuple[Precision, Tally]:
-    """COCO's average precision, and what was right and wrong at an IoU of 0.5."""
+def ranked(
+    answer: Answer,
+    asked: Iterator[Asked[Kind]],
+    found_in: Callable[[Turn], Kind],
+    batch: int,
+    progress: Progress | None,
+) -> Iterator[tuple[Kind, Kind, Kind]]:
+    """What there is, what a user gets, and what average precision ranks, picture by picture."""
+    twice: list[bool] = []
+
+    def questions() -> Iterator[Asked[Kind]]:
+        for one in asked:
+            is_open = one.question.threshold is None
+            twice.append(is_open)
+            yield one
+            if is_open:
+                yield replace(one, question=replace(one.question, threshold=RANKED))
+
+    found = pairs(answer, questions(), found_in, batch, None)
+    for truth, served in found:
+        every = next(found)[1] if twice.pop(0) else served
+        if progress is not None:
+            progress(1)
+        yield truth, served, every
+
+
+def _counted(
+    found: Iterator[tuple[Boxes, Boxes, Boxes]] | Iterator[tuple[Masks, Masks, Masks]],
+) -> tuple[Precision, Tally]:
+    """COCO's average precision, and what a user gets right and wrong at an IoU of 0.5."""
     counted, total = PrecisionCount(), Tally()
-    for truth, found in both:
-        counted.add(truth, found)
-        total += tally(found, truth)
+    for truth, served, every in found:
+        counted.add(truth, every)
+        total += tally(served, truth)
     return counted.precision(), total
 
 

@@ -116,16 +116,22 @@ AnyPart = Part[Boxes] | Part[Masks] | Part[Keypoints]
 
 @dataclass(slots=True)
 class Watched:
-    """An answer that remembers which questions failed: they score as if nothing had been found."""
+    """An answer that remembers which questions failed: they score as if nothing had been found.
+
+    What is asked again for average precision, with another threshold, does not count.
+    """
 
     answer: Answer
+    threshold: float | None
     asked: int = 0
     failed: int = 0
     first: str = ""  # why the first of them failed
 
     def __call__(self, questions: Sequence[Question]) -> Sequence[Turn]:
         turns = self.answer(questions)
-        for turn in turns:
+        for one, turn in zip(questions, turns, strict=True):
+            if one.threshold != self.threshold:
+                continue
             reasons = [turn.error] if turn.error else [failure.error for failure in turn.failures]
             self.asked += 1
             self.failed += bool(reasons)
@@ -166,7 +172,7 @@ class OwnData:
             InputError: every single question failed.
         """
         start = time.monotonic()
-        watched, metrics = Watched(answer), list[Metric]()
+        watched, metrics = Watched(answer, self.asking.threshold), list[Metric]()
         for part in self.parts:
             tell = None if progress is None else partial(progress, part.name)
             metrics += part.measured(watched, self.asking, self.skipped, batch=batch, progress=tell)

@@ -91,14 +91,21 @@ def named_alike(truths: Sequence[Keypoints]) -> list[Keypoints]:
     return [_arranged(truth, named, (0.0, 0.0, 0.0)) for truth in truths]
 
 
-def poses(truths: Sequence[Keypoints], found: Sequence[Keypoints]) -> list[Metric]:
+def poses(
+    truths: Sequence[Keypoints], served: Sequence[Keypoints], every: Sequence[Keypoints] | None = None
+) -> list[Metric]:
     """Both scores.
+
+    Args:
+        truths: what there is.
+        served: what a user gets.
+        every: what average precision ranks; None = what a user gets.
 
     Raises:
         ValueError: as `keypoint_precision`.
     """
-    precision = keypoint_precision(truths, found)
-    correct, labelled = pck(truths, found)
+    precision = keypoint_precision(truths, served if every is None else every)
+    correct, labelled = pck(truths, served)
     return [
         Metric(group="keypoints", name="OKS AP", value=precision.ap, count=precision.truths),
         Metric(group="keypoints", name="OKS AP50", value=precision.ap50, count=precision.truths),

@@ -6,7 +6,7 @@ last message) and its targets are the truth. Everything is free-running: only th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
@@ -16,10 +16,10 @@ from superlink.router.errors import InputError
 from superlink.router.tokens import ROUTING_TEXTS
 from superlink.workflows.data.samples import Dataset, Sample, iterate
 from superlink.workflows.eval.answering import Answer, Progress, answered, question_of
+from superlink.workflows.eval.finding import Asked, keypoints
 from superlink.workflows.eval.interactive import interactive, kind_of
 from superlink.workflows.eval.language import answers, captions
 from superlink.workflows.eval.pictures import EditKind, asked_edit, edits, generation, names_asked
-from superlink.workflows.eval.poses import named_alike, poses
 from superlink.workflows.eval.report import Metric
 
 TASKS = ("keypoints", "vqa", "captions", "interactive", "generation", "edits")
@@ -65,19 +65,24 @@ class Answered:
         return None if self.turn.picture is None else self.turn.picture.pixels
 
     def target(self, kind: type[Kind]) -> Kind:
-        """The first target of a kind.
+        """The first target of a kind; errors as of `target_of`."""
+        return target_of(self.sample, kind)
 
-        Raises:
-            InputError: the sample has none.
-        """
-        for target in self.sample.targets:
-            if isinstance(target.artifact, kind):
-                return target.artifact
-        have: Sequence[type[Artifact]] = [type(target.artifact) for target in self.sample.targets]
-        raise InputError(
-            f"sample {self.sample.source!r} of task {self.sample.task!r} needs a target of {kind.__name__} "
-            f"to be scored, it has {', '.join(one.__name__ for one in have) or 'none'}"
-        )
+
+def target_of(sample: Sample, kind: type[Kind]) -> Kind:
+    """The first target of a kind.
+
+    Raises:
+        InputError: the sample has none.
+    """
+    for target in sample.targets:
+        if isinstance(target.artifact, kind):
+            return target.artifact
+    have: Sequence[type[Artifact]] = [type(target.artifact) for target in sample.targets]
+    raise InputError(
+        f"sample {sample.source!r} of task {sample.task!r} needs a target of {kind.__name__} "
+        f"to be scored, it has {', '.join(one.__name__ for one in have) or 'none'}"
+    )
 
 
 def unanswered(parts: Collection[str], tokens: Collection[str]) -> dict[str, str]:
@@ -105,6 +110,8 @@ def measured(
     Raises:
         InputError: a sample lacks what its part is scored by.
     """
+    if part == "keypoints":
+        return keypoints(answer, _people(samples), batch, progress)
     questions = (question_of(sample.conversation[:-1], sample.image) for sample in iterate(samples))
     turns = answered(answer, questions, batch, progress)
     results = [
@@ -113,9 +120,10 @@ def measured(
     return _SCORES[part](results)
 
 
-def _keypoints(results: Sequence[Answered]) -> list[Metric]:
-    truths = named_alike([one.target(Keypoints) for one in results])
-    return poses(truths, [one.turn.keypoints for one in results])
+def _people(samples: Dataset) -> Iterator[Asked[Keypoints]]:
+    for sample in iterate(samples):
+        question = question_of(sample.conversation[:-1], sample.image)
+        yield Asked(question=question, truth=target_of(sample, Keypoints))
 
 
 def _vqa(results: Sequence[Answered]) -> list[Metric]:
@@ -161,7 +169,6 @@ def _edits(results: Sequence[Answered]) -> list[Metric]:
 
 
 _SCORES: dict[str, Callable[[Sequence[Answered]], list[Metric]]] = {
-    "keypoints": _keypoints,
     "vqa": _vqa,
     "captions": _captions,
     "interactive": _interactive,

@@ -126,7 +126,7 @@ def mix_command(
     superlink train mix runs/mean runs/last/model=0.65 runs/first/model=0.35 --only 'router.*'
     """
     from superlink.agents.model_folder import save_model
-    from superlink.router.errors import InputError
+    from superlink.router.errors import InputError, UsageError
     from superlink.workflows.train.mixing import mixed
 
     shares: dict[Path, float] = {}
@@ -135,7 +135,7 @@ def mix_command(
         try:
             shares[model_folder(path)] = float(share)
         except ValueError as error:
-            raise typer.BadParameter(f"{one!r} is no model with its share; write MODEL=0.5") from error
+            raise UsageError(f"{one!r} is no model with its share; write MODEL=0.5") from error
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{str(out)!r} is there already; name another folder or remove it")
     save_model(out, mixed(shares, globs=tuple(only or ("*",)), name=out.name), dtype=dtype)
@@ -156,13 +156,14 @@ def _config(
     prefetch: int | None,
     gpu: bool,
 ) -> TrainConfig:
+    from superlink.router.errors import UsageError
     from superlink.workflows.train.recipes import GROWING, RECIPES
 
     if recipe not in RECIPES:
         known = (*RECIPES, *SUMMARIES)
-        raise typer.BadParameter(f"no recipe {recipe!r}; there are {', '.join(known)}")
+        raise UsageError(f"no recipe {recipe!r}; there are {', '.join(known)}")
     if start is not None and recipe not in GROWING:
-        raise typer.BadParameter(f"{recipe!r} starts from nothing; --start is for {', '.join(GROWING)}")
+        raise UsageError(f"{recipe!r} starts from nothing; --start is for {', '.join(GROWING)}")
     config = RECIPES[recipe]() if start is None else GROWING[recipe](start)
     config = replace(
         config,

@@ -43,7 +43,7 @@ class ParamGroup:
     glob: str  # "router.vision.*"
     lr: float = 1.0  # times the stage's learning rate
     weight_decay: float | None = None  # None = the run's
-    muon: bool = False  # matrices learn by Muon, see optimizer.py; for layers, not for tables of words
+    muon: bool = False  # layers learn by Muon, see optimizer.py; not for tables of words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

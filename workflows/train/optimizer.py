@@ -1,26 +1,27 @@
-"""AdamW, and Muon for the matrices of groups that ask for it; parameter groups by glob; learning rates.
+"""AdamW, and Muon for layers of groups that ask for it; parameter groups by glob; learning rates.
 
 One optimiser lives through all stages: a parameter that is frozen for a while keeps its moments.
 
 Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks") makes the singular
-values of a matrix's step alike. Its steps are as large as AdamW's (Liu et al. 2025, "Muon is scalable for
-LLM training"), so that both share one learning rate.
+values of a matrix's step alike; a convolution is the matrix that takes a window to a pixel. Its steps are as
+large as AdamW's (Liu et al. 2025, "Muon is scalable for LLM training"), so that both share one learning rate.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from superlink.router.errors import InputError
 from superlink.workflows.train.config import ParamGroup, Stage, TrainConfig
 
 ADAPTER_GLOB = "*.lora_*"
+_LAYERS = (2, 4)  # axes of what Muon takes: matrices and convolutions
 
 
 def lr_factor(step: int, *, steps: int, warmup: int, floor: float) -> float:
@@ -110,6 +111,31 @@ class Together(torch.optim.Optimizer):
         return loss
 
 
+class Muon(torch.optim.Muon):
+    """PyTorch's Muon, which takes matrices alone, for convolutions (out, in, height, width) as well."""
+
+    def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
+        shapes = [group["params"] for group in groups]
+        flat = [{**group, "params": [one.detach().flatten(1) for one in group["params"]]} for group in groups]
+        super().__init__(flat, lr=0.0, adjust_lr_fn="match_rms_adamw")
+        for group, members in zip(self.param_groups, shapes, strict=True):
+            group["params"] = members
+
+    def _init_group(
+        self,
+        group: MutableMapping[str, Any],
+        params_with_grad: list[Tensor],
+        grads: list[Tensor],
+        muon_momentum_bufs: list[Tensor],
+    ) -> bool:
+        """What a step changes: matrices that share their memory with the parameters and their moments."""
+        whole: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+        has_complex: bool = super()._init_group(group, *whole)
+        for into, tensors in zip((params_with_grad, grads, muon_momentum_bufs), whole, strict=True):
+            into += [one.view(len(one), -1) for one in tensors]
+        return has_complex
+
+
 def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """An optimiser of every parameter; frozen ones have no gradient and are passed over."""
     parameters = dict(module.named_parameters())
@@ -118,15 +144,15 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optim
     for group, names in split_groups(module, config.groups):
         decay = config.weight_decay if group.weight_decay is None else group.weight_decay
         members = [parameters[name] for name in names]
-        by_muon = [one for one in members if group.muon and one.ndim == 2]
-        matrices = [one for one in members if one.ndim > 1 and not (group.muon and one.ndim == 2)]
+        by_muon = [one for one in members if group.muon and one.ndim in _LAYERS]
+        matrices = [one for one in members if one.ndim > 1 and not (group.muon and one.ndim in _LAYERS)]
         vectors = [one for one in members if one.ndim <= 1]
         for into, chosen, shrunk in ((muon, by_muon, decay), (adam, matrices, decay), (adam, vectors, 0.0)):
             if chosen:
                 into.append({"params": chosen, "lr": 0.0, "scale": group.lr, "weight_decay": shrunk})
     parts: list[torch.optim.Optimizer] = []
     if muon:
-        parts.append(torch.optim.Muon(muon, lr=0.0, adjust_lr_fn="match_rms_adamw"))
+        parts.append(Muon(muon))
     if adam:
         parts.append(torch.optim.AdamW(adam, lr=0.0, betas=config.betas, fused=True))
     return parts[0] if len(parts) == 1 else Together(parts)

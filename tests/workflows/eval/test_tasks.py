@@ -24,9 +24,14 @@ Answer = Callable[[Sequence[Question]], list[Turn]]
 def oracle(samples: Sequence[Sample]) -> Answer:
     """Answers each sample in its turn with what it should be answered."""
     left = list(samples)
+    last: list[Sample] = []
 
     def answer(questions: Sequence[Question]) -> list[Turn]:
-        given = [left.pop(0) for _ in questions]
+        given = []
+        for one in questions:
+            if one.threshold is None:  # else the last one once more, for average precision
+                last[:] = [left.pop(0)]
+            given += last
         assert [one.conversation[-1].text for one in questions] == [
             sample.conversation[-2].text for sample in given
         ]
@@ -58,7 +63,7 @@ def test_right_answers_score_one_and_silence_nothing(part: tuple[str, list[Sampl
     right = measured(oracle(samples), name, samples, batch=3, progress=told.append)
     quiet = measured(silence, name, samples)
     assert right
-    assert told == [3, 3, 2]
+    assert sum(told) == LENGTH
     for best, worst in zip(right, quiet, strict=True):
         assert best.name == worst.name
         is_change = best.name == "change of the rest"

@@ -133,6 +133,29 @@ def test_a_step_of_muon_has_like_singular_values_and_the_size_of_adamws() -> Non
     assert 0.15 < float(step.square().mean().sqrt()) / 1e-2 < 0.25
 
 
+def test_muon_takes_a_convolution_as_the_matrix_that_it_is() -> None:
+    torch.manual_seed(0)
+    flat = nn.Linear(3 * 2 * 5, 8, bias=False)
+    convolution = nn.Conv2d(3, 8, (2, 5), bias=False)
+    with torch.no_grad():
+        convolution.weight.copy_(flat.weight.view_as(convolution.weight))
+    group = ParamGroup(glob="weight", muon=True)
+    optimizers = [
+        build_optimizer(layer, toy_config(weight_decay=0.1, groups=(group,))) for layer in (flat, convolution)
+    ]
+    for _ in range(3):
+        gradient = torch.randn(8, 30)
+        flat.weight.grad = gradient.clone()
+        convolution.weight.grad = gradient.view_as(convolution.weight).clone()
+        for optimizer in optimizers:
+            set_lr(optimizer, 1e-2)
+            optimizer.step()
+    torch.testing.assert_close(convolution.weight.flatten(1), flat.weight, atol=0, rtol=0)
+    moments = optimizers[1].state[convolution.weight]
+    assert list(moments) == ["momentum_buffer"]
+    assert moments["momentum_buffer"].shape == convolution.weight.shape
+
+
 def test_several_optimisers_take_a_closure_as_one_does_and_clear_every_gradient() -> None:
     config = toy_config(groups=(with_muon(),))
     module = config.system.build()

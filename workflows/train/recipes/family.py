@@ -112,6 +112,7 @@ def shapes_family(start: str | Path = "tiny") -> TrainConfig:
             ParamGroup(glob="router.*", lr=0.7),
             *(ParamGroup(glob=glob) for glob in LEARNED),
             ParamGroup(glob="decoders.sam.*", lr=1.2, muon=True),
+            *(ParamGroup(glob=f"{name}.unet.*", lr=2.0, muon=True) for name in (PAINTER, EDITOR)),
             ParamGroup(glob="decoders.*", lr=2.0),
         ),
         autocast=True,
@@ -213,17 +214,17 @@ def _painter_stages() -> tuple[Stage, ...]:
         ),
         # 4.3 s, with four noise levels of every picture: 0.9 hours.
         Stage(
-            name="one-thing", steps=1500, mixture=(paintings(single=True),), lr=5e-4, warmup=200, floor=0.5,
+            name="one-thing", steps=1500, mixture=(paintings(single=True),), lr=7e-4, warmup=200, floor=0.5,
             micro_batch=16, trainable=painter,
         ),
         # 4.3 s: 1.2 hours.
         Stage(
-            name="paintings", steps=2000, mixture=(paintings(),), lr=3e-4, warmup=50, floor=0.05,
+            name="paintings", steps=2000, mixture=(paintings(),), lr=7e-4, warmup=50, floor=0.05,
             micro_batch=16, trainable=painter,
         ),
         # 4.7 s: 1.3 hours.
         Stage(
-            name="edits", steps=2000, mixture=(edits(),), lr=4e-4, warmup=100, floor=0.05, micro_batch=16,
+            name="edits", steps=2000, mixture=(edits(),), lr=7e-4, warmup=100, floor=0.05, micro_batch=16,
             trainable=editor, begins_as=AS_PAINTER,
         ),
     )  # fmt: skip
