@@ -67,6 +67,11 @@ def load_exactly(
         for name in sorted(found.keys() & expected.keys())
         if found[name].shape != expected[name].shape
     ]
+    shapes += [  # whole numbers are quantised weights, which would be taken for the weights themselves
+        f"{published(name)}: {found[name].dtype}, not {expected[name].dtype}"
+        for name in sorted(found.keys() & expected.keys())
+        if found[name].is_floating_point() != expected[name].is_floating_point()
+    ]
     if missing or unknown or shapes:
         raise misfit(what, missing, unknown, shapes)
     module.load_state_dict(dict(found))

@@ -72,7 +72,8 @@ def load_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], what: st
     Buffers of position numbers, which older versions of transformers saved, may be there or not.
 
     Raises:
-        ModelError: tensors are missing, unknown or of another shape; all are named with both shapes.
+        ModelError: tensors are missing, unknown, of another shape, or whole numbers in place of fractions,
+            which quantised weights are; all are named.
     """
     expected = module.state_dict()
     found = {name: t for name, t in state.items() if name in expected or not _is_position_buffer(name)}
@@ -84,6 +85,11 @@ def load_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], what: st
         for name, tensor in expected.items()
         if name in found and found[name].shape != tensor.shape
     ]
+    quantised = [
+        f"{name} {found[name].dtype} instead of {tensor.dtype}"
+        for name, tensor in expected.items()
+        if name in found and found[name].is_floating_point() != tensor.is_floating_point()
+    ]
     problems = []
     if missing:
         problems.append(f"{len(missing)} missing: {_listed(_with_shape(missing, expected))}")
@@ -91,6 +97,8 @@ def load_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], what: st
         problems.append(f"{len(unknown)} unknown: {_listed(_with_shape(unknown, found))}")
     if reshaped:
         problems.append(f"{len(reshaped)} of another shape: {_listed(reshaped)}")
+    if quantised:
+        problems.append(f"{len(quantised)} of another kind: {_listed(quantised)}")
     if problems:
         raise ModelError(
             f"{what} does not fit this configuration: {'; '.join(problems)}; "

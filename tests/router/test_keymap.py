@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from superlink.decoders.strict import load_exactly
 from superlink.router.config import RouterConfig
 from superlink.router.errors import ModelError
 from superlink.router.keymap import (
     load_published,
+    load_strictly,
     our_name,
     published_name,
     published_state,
@@ -99,3 +101,12 @@ def test_a_long_list_of_problems_is_cut(config: RouterConfig) -> None:
     with pytest.raises(ModelError, match=r"missing: .* and \d+ more") as caught:
         load_published(Router(config), {})
     assert "\n" not in str(caught.value)
+
+
+def test_quantised_weights_are_refused() -> None:
+    layer = torch.nn.Linear(2, 3)
+    state = layer.state_dict() | {"weight": torch.ones(3, 2, dtype=torch.int8)}
+    with pytest.raises(ModelError, match=r"1 of another kind: weight torch\.int8 instead of torch\.float32"):
+        load_strictly(layer, state, "the layer")
+    with pytest.raises(ModelError, match=r"weight: torch\.int8, not torch\.float32"):
+        load_exactly(layer, state, "the layer")
