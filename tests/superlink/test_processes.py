@@ -81,6 +81,6 @@ def test_mounted_commands_explain_themselves_and_fail_in_one_line(command: str) 
 
 def test_an_unknown_recipe_is_one_line() -> None:
     result = CliRunner().invoke(app, ["train", "nothing-of-that-kind"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("superlink: error: ")
