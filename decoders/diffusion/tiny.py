@@ -1,7 +1,7 @@
 """Both decoders in a size that two CPU cores can train: 128 pixels, about six million parameters.
 
 The U-Net works on 16 x 16 latent cells of 16 channels and reads links where maps are small. A picture
-of 20 steps takes about a second of one core, an edit somewhat more. There is no text encoder:
+of 10 steps takes about half a second of one core, an edit somewhat more. There is no text encoder:
 what no words look like is learned.
 """
 
@@ -84,7 +84,7 @@ def _shared() -> dict[str, Any]:
         "side": SIDE,
         "train_side": None,
         "max_side": 2 * SIDE,
-        "steps": 20,
+        "steps": 10,
         "drop_rate": 0.05,
         "levels": 4,
     }
