@@ -233,7 +233,8 @@ def ask(
         raise typer.BadParameter(f"with --no-image there is an instruction alone, got {images[0]!r} too")
     if not images and not no_image:
         raise typer.BadParameter(
-            f"name at least one picture and then the instruction, got only {instruction!r}",
+            f"name at least one picture and then the instruction, got only {instruction!r}; "
+            "--no-image asks without one",
             param_hint="IMAGE... INSTRUCTION",
         )
     points, boxes = [parse_point(text) for text in point or ()], [parse_box(text) for text in box or ()]
