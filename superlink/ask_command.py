@@ -167,8 +167,10 @@ def print_json(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
     sys.stdout.flush()
 
 
-def print_text(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
-    """For people: the reply, what was found, and where it was saved."""
+def print_text(
+    name: str, answer: Turn | str, saved: dict[str, Path], *, keep: str = "--out DIR writes it to a file"
+) -> None:
+    """For people: the reply, what was found, where it was saved, and how to `keep` a picture that was not."""
     from rich.console import Console
     from rich.text import Text
 
@@ -183,7 +185,7 @@ def print_text(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
         return
     if error and not answer.raw:  # with a reply, it is the files that are missing
         return
-    for line in describe(answer, kept=saved):
+    for line in describe(answer, kept=saved, keep=keep):
         console.print(Text(line))
     for failure in answer.failures:
         console.print(Text(f"  {failure.call_id} failed: {failure.error}", "red"))
@@ -191,11 +193,12 @@ def print_text(name: str, answer: Turn | str, saved: dict[str, Path]) -> None:
         console.print(Text(f"  {what}: {path}", "green"))
 
 
-def describe(turn: Turn, *, kept: Iterable[str] | None = None) -> Iterator[str]:
+def describe(turn: Turn, *, kept: Iterable[str] | None = None, keep: str = "") -> Iterator[str]:
     """The reply and one line for every item found.
 
     Args:
         kept: ids of the pictures that were written to files; the others are said to be lost. None: none is.
+        keep: what to do about those.
     """
     from superlink.decoders.artifacts import Picture
     from superlink.decoders.artifacts import Text as Words
@@ -207,7 +210,7 @@ def describe(turn: Turn, *, kept: Iterable[str] | None = None) -> Iterator[str]:
         if isinstance(artifact, Picture):
             height, width = artifact.pixels.shape[:2]
             lost = kept is not None and artifact.origin.id not in kept
-            hint = ", not kept: --out DIR writes it to a file" if lost else ""
+            hint = f", not kept: {keep}" if lost else ""
             yield f"  {artifact.origin.id}: {width} x {height} pixels{hint}"
         elif isinstance(artifact, Words):
             yield f"  {artifact.origin.id}: {artifact.text}"

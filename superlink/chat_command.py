@@ -143,8 +143,11 @@ class _Chat:
         return not self.session.turns[-1].failures
 
     def show(self, turn: Turn) -> None:
-        show = print_json if self.json else print_text
-        show("" if turn.image is None else turn.image.name, turn, {})
+        name = "" if turn.image is None else turn.image.name
+        if self.json:
+            print_json(name, turn, {})
+        else:
+            print_text(name, turn, {}, keep="/save writes it to a file")
 
     def tell(self, words: str) -> None:
         # Next to JSON, words for people go to stderr.

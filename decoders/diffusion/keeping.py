@@ -15,8 +15,8 @@ from torch import Tensor
 
 from superlink.decoders.diffusion.inputs import Pixels, resized, to_pixels
 
-SAME, OTHER = 0.04, 0.10  # differences, of the range of a channel: below nothing was changed, above all
-_AROUND = 5  # pixels of the frame over which a difference is averaged
+SAME, OTHER = 0.10, 0.20  # differences, of the range of a channel: below nothing was changed, above all
+_AROUND = 3  # pixels of the frame over which a difference is averaged
 
 
 def with_pixels_of(source: Pixels, again: Tensor, edited: Tensor) -> Pixels:

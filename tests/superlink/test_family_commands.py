@@ -51,6 +51,8 @@ def test_a_made_picture_is_written_and_its_path_and_size_are_told(
 def test_a_made_picture_that_is_not_written_is_said_to_be_lost(run_family: Run, picture: Path) -> None:
     asked = ("ask", str(picture), "Make it green.")
     assert "not kept: --out DIR writes it to a file" in run_family(*asked, replies=[EDIT]).stdout
+    talked = run_family("chat", str(picture), typed="Make it green.\n", replies=[EDIT]).stdout
+    assert "not kept: /save writes it to a file" in talked
     (line,) = lines_of(run_family(*asked, "--json", replies=[EDIT]))
     assert line["artifacts"][0]["path"] is None
 

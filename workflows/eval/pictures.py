@@ -58,8 +58,14 @@ class Edited:
     lost: int = 0  # other things that are gone, which a mean over all of the background would hide
 
     @property
+    def is_close(self) -> bool:
+        """Whether the change was made and the rest is the same on the whole."""
+        return self.made and self.change <= MOST_CHANGE
+
+    @property
     def is_right(self) -> bool:
-        return self.made and self.change <= MOST_CHANGE and not self.lost
+        """Whether, besides, every other thing is still there."""
+        return self.is_close and not self.lost
 
 
 def names_seen(pixels: Pixels) -> list[str]:
@@ -164,7 +170,9 @@ def judged(asked: AskedEdit, made: Pixels | None) -> Edited:
 
 
 def edits(asked: Sequence[AskedEdit], made: Sequence[Pixels | None]) -> list[Metric]:
-    """For every kind, the share of edits that were made with the rest unchanged, and made at all.
+    """For every kind, the share of edits that were made with nothing lost and the rest unchanged on the whole.
+
+    Beside it the shares of those whose rest is unchanged on the whole, and of all that were made.
 
     Raises:
         ValueError: another number of pictures came than was asked for.
@@ -176,6 +184,8 @@ def edits(asked: Sequence[AskedEdit], made: Sequence[Pixels | None]) -> list[Met
         of_kind = [result for result in results if result.kind == kind]
         if of_kind:
             metrics.append(share("edits", kind, [result.is_right for result in of_kind]))
+            within = f"{kind}, rest within {MOST_CHANGE}"
+            metrics.append(share("edits", within, [result.is_close for result in of_kind]))
             metrics.append(share("edits", f"{kind}, change made", [result.made for result in of_kind]))
     if results:
         change = sum(result.change for result in results) / len(results)

@@ -64,9 +64,9 @@ def test_only_the_place_of_an_edit_changes() -> None:
     np.testing.assert_array_equal(mixed[far], source[far])
 
 
-def test_a_place_is_changed_from_a_tenth_of_the_range_on() -> None:
+def test_a_place_is_changed_from_a_fifth_of_the_range_on() -> None:
     again = torch.zeros(1, 3, 8, 8)
-    for difference, share in ((0.03, 0.0), (0.07, 0.5), (0.10, 1.0), (0.5, 1.0)):
+    for difference, share in ((0.08, 0.0), (0.15, 0.5), (0.20, 1.0), (0.5, 1.0)):
         edited = again.clone()
         edited[:, 2] += 2 * difference  # [-1, 1] is a range of two
         torch.testing.assert_close(changed(again, edited), torch.full((1, 1, 8, 8), share), atol=1e-5, rtol=0)

@@ -137,15 +137,33 @@ def test_edits_are_counted_by_kind() -> None:
     found = edits([asked(kind) for kind in EDIT_KINDS], [AFTER["recolor"], BEFORE, AFTER["add"], None])
     assert values(found) == {
         "recolor": 1.0,
+        "recolor, rest within 0.04": 1.0,
         "recolor, change made": 1.0,
         "remove": 0.0,
+        "remove, rest within 0.04": 0.0,
         "remove, change made": 0.0,
         "add": 1.0,
+        "add, rest within 0.04": 1.0,
         "add, change made": 1.0,
         "background": 0.0,
+        "background, rest within 0.04": 0.0,
         "background, change made": 0.0,
         "change of the rest": pytest.approx(0.25),
     }
+
+
+def test_an_edit_that_loses_another_thing_is_counted_apart() -> None:
+    large = np.full((400, 400, 3), 255, np.uint8)
+    large[:100, :100] = RED
+    before, after = large.copy(), large.copy()
+    before[350:380, 350:380] = after[350:380, 350:380] = GREEN
+    after[:100, :100] = BLUE
+    lost = after.copy()
+    lost[350:380, 350:380] = 255
+    edit = asked_edit("recolor", before, after)
+    assert edit is not None
+    found = values(edits([edit], [lost]))
+    assert (found["recolor"], found["recolor, rest within 0.04"]) == (0.0, 1.0)
 
 
 def test_a_reference_that_cannot_be_read_is_left_out() -> None:
