@@ -170,7 +170,7 @@ def judged(asked: AskedEdit, made: Pixels | None) -> Edited:
 
 
 def edits(asked: Sequence[AskedEdit], made: Sequence[Pixels | None]) -> list[Metric]:
-    """For every kind, the share of edits that were made with nothing lost and the rest unchanged on the whole.
+    """For every kind, the share of edits made with nothing lost and the rest unchanged on the whole.
 
     Beside it the shares of those whose rest is unchanged on the whole, and of all that were made.
 
