@@ -110,6 +110,7 @@ def shapes_family(start: str | Path = "tiny") -> TrainConfig:
         groups=(
             ParamGroup(glob="router.llm.*layers*", lr=0.7, muon=True),
             ParamGroup(glob="router.*", lr=0.7),
+            # All of UniPose by Muon: benchmarks/LOG.md, entry 94. The detector's own parts were not tried.
             *(ParamGroup(glob=glob, muon="unipose" in glob) for glob in LEARNED),
             ParamGroup(glob="decoders.unipose.*", lr=2.0, muon=True),
             ParamGroup(glob="decoders.sam.*", lr=1.2, muon=True),
