@@ -311,6 +311,29 @@ def chat(
         raise typer.Exit(1)
 
 
+@app.command("serve")
+def serve(
+    model: Model = "tiny",
+    engine: EngineName = "local",
+    address: Address = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to serve on; others reach 0.0.0.0.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 = any free one.")] = 8000,
+    store: Store = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Answer questions over HTTP: curl --data-binary @scene.png 'http://127.0.0.1:8000/ask?text=Find+every+star'
+
+    GET / tells what runs; docs/serving.md has everything that can be sent.
+    """
+    from superlink.serve_command import run
+
+    with one_line_errors(debug=debug), own_stdout():
+        run(model=model, engine=chosen_engine(engine, address), host=host, port=port, store=store, json=json)
+
+
 sessions = typer.Typer(
     help="Talks that were saved by name: list, show, export, delete.", no_args_is_help=True
 )

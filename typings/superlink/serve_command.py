@@ -1,0 +1,1 @@
+../../superlink/serve_command.py
