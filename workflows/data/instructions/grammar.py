@@ -152,7 +152,7 @@ def templates(name: str) -> tuple[Template, ...]:
     return tuple(found)
 
 
-EVERYDAY = 0.4  # of what training draws, where there are such templates
+EVERYDAY = 0.55  # of what training draws, where there are such templates
 
 
 @cache

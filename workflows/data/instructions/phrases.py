@@ -167,7 +167,8 @@ def quantified(rng: Random, phrase: Phrase) -> str:
     """One phrase with a quantifier or article: "every red circle", "any stars"."""
     if phrase.is_one:
         return phrase.said_the(rng)
-    if phrase.noun == "thing" and phrase.name in ("thing", f"{phrase.color} thing") and rng.random() < 0.4:
+    is_everything = phrase.name == (f"{phrase.color} thing" if phrase.color else "object")
+    if is_everything and rng.random() < 0.4:
         return _everything(rng, phrase.color)
     if phrase.name == "person" and rng.random() < 0.4:
         return rng.choice(EVERYONE)
@@ -180,7 +181,7 @@ def quantified(rng: Random, phrase: Phrase) -> str:
 
 
 def _everything(rng: Random, color: str) -> str:
-    """ "everything red" means every red thing."""
+    """ "everything red" means every red thing, "everything" every object."""
     if color:
         forms = ("everything {}", "anything {}", "everything that is {}", "all that is {}", "whatever is {}")
         return rng.choice(forms).format(color)
@@ -219,6 +220,15 @@ PAIRS = (
     ("{}, not forgetting {}", 0.1),
     ("first {}, then {}", 0.2),
     ("{} followed by {}", 0.2),
+    ("not only {} but also {}", 0.4),
+    ("{}, as well as {}", 0.4),
+    ("{}, plus {}", 0.3),
+    ("{} and {} too", 0.3),
+    ("{} and {} as well", 0.3),
+    ("{}, and {} too", 0.2),
+    ("{} and {} alike", 0.2),
+    ("{} alongside {}", 0.2),
+    ("{} and likewise {}", 0.1),
 )
 LISTS = (
     (", ", " and ", 8),

@@ -8,7 +8,7 @@ from random import Random
 from superlink.router.messages import Message
 from superlink.workflows.data.instructions import surface
 from superlink.workflows.data.instructions.answers import Routed, answer
-from superlink.workflows.data.instructions.grammar import SLOT, Split, draw, tidy
+from superlink.workflows.data.instructions.grammar import SLOT, Split, draw, parse, tidy
 from superlink.workflows.data.instructions.tasks import PhraseSource, fill, finished
 from superlink.workflows.data.instructions.vocabulary import Vocabulary
 from superlink.workflows.data.samples import Sample
@@ -34,8 +34,22 @@ _JOINTS = (
     *("first {}, then {}", "{}, and also {}", "{}. after that {}", "{}. then {}", "{}, {}", "{}. also {}"),
     *("{}, afterwards {}", "{} and finally {}", "{}, plus {}", "1. {} 2. {}", "- {}\n- {}", "{}\n{}"),
     *("two things: {} and {}", "{} but also {}", "start with this: {}. next {}", "{} & {}", "{}. and {}"),
+    *("{}, next {}", "{} and after that {}", "{}. once that is done, {}", "{}, {} too", "{} and {} as well"),
 )
 _POLITE = 0.3
+_SHORT = 0.35  # share of orders to find in a few words
+_SHORTEST = {
+    "detect": ("<find> {d:the}", "<find> {d:all}", "<find> {d:many}", "(find|box|detect) {d:the}"),
+    "segment": (
+        "<segment> {s:the}",
+        "<segment> {s:all}",
+        "<segment> {s:many}",
+        "(segment|outline|mask) {s:the}",
+        "<segment> {r:the}",
+    ),
+    "ground": ("<find> {g:the}", "(find|box|show) {g:the}"),
+}
+_ALIKE = 0.3  # share of further orders in the words of the one before: "find the stars, find the hearts"
 _IN_ROUNDS = 0.4
 _Order = tuple[str, list[Routed]]
 _Targets = dict[str, dict[str, Sequence[SceneObject]]]
@@ -50,10 +64,16 @@ def several(rng: Random, split: Split, world: World) -> Sample | None:
     source: PhraseSource = world.source if world.is_drawn else Vocabulary(_OPEN)
     targets: _Targets = {}
     orders: list[_Order] = []
+    skeletons: dict[str, str] = {}  # the last of each kind
     for _ in range(rng.choices((2, 3), (82, 18))[0]):
         (kind,) = rng.choices(kinds, [_ODDS[kind] for kind in kinds])
         found = kind in _FINDING
-        order = _found(rng, split, world, source, kind, targets) if found else _made(rng, split, world, kind)
+        if found:
+            if split == "heldout" or kind not in skeletons or rng.random() >= _ALIKE:
+                skeletons[kind] = _skeleton(rng, split, kind)
+            order = _found(rng, world, source, skeletons[kind], targets)
+        else:
+            order = _made(rng, split, world, kind)
         if order is None:
             return None
         orders.append(order)
@@ -88,17 +108,18 @@ def _rounds(rng: Random, split: Split, orders: Sequence[_Order]) -> Sample:
     return Sample(conversation=tuple(messages), image=None, targets=(), task="several")
 
 
+def _skeleton(rng: Random, split: Split, kind: str) -> str:
+    """An order to find something, its slots open; held-out ones are never the short ones of training."""
+    if split == "train" and rng.random() < _SHORT:
+        return parse(rng.choice(_SHORTEST[kind])).sample(rng)
+    section = "imperative" if rng.random() < 0.8 else "free"
+    return tidy(draw(rng, kind, split, section).body.sample(rng))
+
+
 def _found(
-    rng: Random,
-    split: Split,
-    world: World,
-    source: PhraseSource,
-    kind: str,
-    targets: _Targets,
+    rng: Random, world: World, source: PhraseSource, skeleton: str, targets: _Targets
 ) -> _Order | None:
     """Something to find or to outline; what it selects is put into `targets`."""
-    section = "imperative" if rng.random() < 0.8 else "free"
-    skeleton = tidy(draw(rng, kind, split, section).body.sample(rng))
     slots = fill(rng, surface.with_typo(rng, skeleton), source, many=False)
     if slots is None:
         return None

@@ -123,7 +123,8 @@ LISTING_ALL = replace(
     generate=0.09,
     edit=0.1,
     compose=0.08,
-    several=0.08,
+    several=0.13,
+    open_share=0.06,
 )
 PAINTING = replace(ShapesMix.only("generate"), edit=1.0)
 
