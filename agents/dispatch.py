@@ -162,7 +162,9 @@ class Dispatcher:
         if config is None or config.gather:
             for group in state.groups:
                 if group.config is config and group.token == link.token:
-                    group.own.append(link.detached())
+                    # A router that stammers names a thing twice; found twice, it would be counted twice.
+                    if not link.phrase or all(one.phrase != link.phrase for one in group.own):
+                        group.own.append(link.detached())
                     return group
         number = sum(group.decoder == name for group in state.groups)
         group = _Group(f"{name}.{number}", name, config, [link.detached()])

@@ -156,18 +156,27 @@ Out = Annotated[
 ]
 
 
+def checked_address(engine: str, address: str | None) -> str | None:
+    """An address of a cluster, or None.
+
+    Raises:
+        UsageError: an address for an engine that has none.
+    """
+    if address is not None and engine != "ray":
+        from superlink.router.errors import UsageError
+
+        raise UsageError(f"--address is that of a Ray cluster; --engine {engine} has none")
+    return address
+
+
 def chosen_engine(engine: str, address: str | None) -> str | Startable:
     """What `load` takes as engine.
 
     Raises:
         UsageError: an address for an engine that has none.
     """
-    if address is None:
+    if checked_address(engine, address) is None:
         return engine
-    from superlink.router.errors import UsageError
-
-    if engine != "ray":
-        raise UsageError(f"--address is that of a Ray cluster; --engine {engine} has none")
     from superlink.agents.ray.engine import RayEngine
 
     return RayEngine(address=address)
@@ -456,7 +465,7 @@ def run_workflow(
             out=out,
             model=model,
             engine=engine,
-            address=address,
+            address=checked_address(engine, address),
             format=format,
             resume=resume,
             max_failures=max_failures,

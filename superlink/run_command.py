@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from superlink.agents.embedded import model_folder
 from superlink.ask_command import open_system
-from superlink.router.errors import UsageError
 from superlink.workflows.graph.folders import Place, Summary, run_folder
 from superlink.workflows.graph.workflow import Workflow
 
@@ -89,11 +88,8 @@ def _place(job: Job) -> Place | None:
 
     Raises:
         ModelError: no such model.
-        UsageError: an address without a cluster.
     """
     if job.engine != "ray":
-        if job.address is not None:
-            raise UsageError(f"--address is that of a Ray cluster; --engine {job.engine} has none")
         return None
     from superlink.workflows.graph.ray_data import OnRay
 

@@ -111,6 +111,22 @@ def test_links_of_one_token_are_one_call_and_all_replies_are_one_submission() ->
     assert words(dispatcher.outcomes(1)) == ["bird"]
 
 
+def test_what_a_reply_names_twice_is_looked_for_once_and_painted_twice() -> None:
+    engine = RecordingEngine()
+    dispatcher = Dispatcher(engine, [Task(image=PICTURE)])
+    for token, phrase in [
+        (DET, "cat"),
+        (DET, "fox"),
+        (DET, "cat"),
+        (SEG, "cat"),
+        (GEN, "a fox"),
+        (GEN, "a fox"),
+    ]:
+        dispatcher.link(0, link(token, phrase))
+    dispatcher.finish()
+    assert words(dispatcher.outcomes(0)) == ["cat+fox", "cat", "a fox", "a fox"]
+
+
 def test_a_decoder_that_does_not_gather_starts_while_the_reply_is_written() -> None:
     engine = RecordingEngine()
     dispatcher = Dispatcher(engine, [Task(image=PICTURE)], early=False)

@@ -66,7 +66,8 @@ class EvalReport:
             if metric.group != group and group:
                 table.add_section()
             shown = "" if metric.group == group else metric.group
-            table.add_row(shown, metric.name, f"{metric.value:.3f}", str(metric.count))
+            value = f"{metric.value:.3f}" if metric.count else "-"  # nothing was measured
+            table.add_row(shown, metric.name, value, str(metric.count))
             group = metric.group
         return table
 
