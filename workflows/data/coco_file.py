@@ -2,7 +2,7 @@
 
 A record that cannot be used raises a DataError that names the file and the record; with
 `skip_bad=True` it is left out and its message is kept in `CocoFile.skipped`.
-Annotations marked `iscrowd` stand for groups and are left out.
+Annotations marked `iscrowd` stand for groups. They are no objects; what is found in one counts neither way.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,6 +84,9 @@ class CocoFile:
     annotations: Mapping[int, tuple[CocoAnnotation, ...]]  # by image id; every image has an entry
     names: Mapping[int, str]  # of the categories, as a person would say them
     categories: Mapping[int, Record]  # as in the file
+    groups: Mapping[
+        int, tuple[CocoAnnotation, ...]
+    ]  # those marked `iscrowd`, by image id, where there are any
     skipped: tuple[str, ...] = field(default=())  # why records were left out
 
 
@@ -124,9 +128,14 @@ def read_coco(path: str | Path, images: str | Path, *, skip_bad: bool = False) -
         if image is not None:
             found[image.id] = image
     rows: dict[int, list[CocoAnnotation]] = {key: [] for key in found}
+    groups: dict[int, list[CocoAnnotation]] = {}
     lost = {_id(record, "id") for record in data["images"]} - {None, *found}
     for record in data["annotations"]:
-        if isinstance(record, dict) and (record.get("iscrowd") or _id(record, "image_id") in lost):
+        if isinstance(record, dict) and _id(record, "image_id") in lost:
+            continue
+        if isinstance(record, dict) and record.get("iscrowd"):
+            with suppress(DataError):  # nothing is learned from it
+                groups.setdefault(record["image_id"], []).append(_annotation(path, record, found, names))
             continue
         annotation = read(record, lambda record: _annotation(path, record, found, names))
         if annotation is not None:
@@ -135,6 +144,7 @@ def read_coco(path: str | Path, images: str | Path, *, skip_bad: bool = False) -
         path=path,
         images=tuple(found.values()),
         annotations={key: tuple(value) for key, value in rows.items()},
+        groups={key: tuple(value) for key, value in groups.items()},
         names=names,
         categories={record["id"]: record for record in data["categories"]},
         skipped=tuple(skipped),

@@ -34,6 +34,7 @@ class Asked(Generic[Kind]):
 
     question: Question
     truth: Kind
+    groups: Kind | None = None  # crowds: what is found in one of the same name counts neither way
 
 
 def boxes(
@@ -77,7 +78,7 @@ def keypoints(
     """Average precision over OKS, and PCK."""
     found = list(ranked(answer, asked, keypoints_of, batch, progress))
     return poses(
-        named_alike([truth for truth, _, _ in found]),
+        named_alike([one.truth for one, _, _ in found]),
         [served for _, served, _ in found],
         [every for _, _, every in found],
     )
@@ -108,34 +109,34 @@ def ranked(
     found_in: Callable[[Turn], Kind],
     batch: int,
     progress: Progress | None,
-) -> Iterator[tuple[Kind, Kind, Kind]]:
-    """What there is, what a user gets, and what average precision ranks, picture by picture."""
-    twice: list[bool] = []
+) -> Iterator[tuple[Asked[Kind], Kind, Kind]]:
+    """What was asked, what a user gets, and what average precision ranks, picture by picture."""
+    waiting: list[Asked[Kind]] = []
 
     def questions() -> Iterator[Asked[Kind]]:
         for one in asked:
-            is_open = one.question.threshold is None
-            twice.append(is_open)
+            waiting.append(one)
             yield one
-            if is_open:
+            if one.question.threshold is None:
                 yield replace(one, question=replace(one.question, threshold=RANKED))
 
     found = pairs(answer, questions(), found_in, batch, None)
-    for truth, served in found:
-        every = next(found)[1] if twice.pop(0) else served
+    for _, served in found:
+        one = waiting.pop(0)
+        every = next(found)[1] if one.question.threshold is None else served
         if progress is not None:
             progress(1)
-        yield truth, served, every
+        yield one, served, every
 
 
 def _counted(
-    found: Iterator[tuple[Boxes, Boxes, Boxes]] | Iterator[tuple[Masks, Masks, Masks]],
+    found: Iterator[tuple[Asked[Boxes], Boxes, Boxes]] | Iterator[tuple[Asked[Masks], Masks, Masks]],
 ) -> tuple[Precision, Tally]:
     """COCO's average precision, and what a user gets right and wrong at an IoU of 0.5."""
     counted, total = PrecisionCount(), Tally()
-    for truth, served, every in found:
-        counted.add(truth, every)
-        total += tally(served, truth)
+    for one, served, every in found:
+        counted.add(one.truth, every, one.groups)
+        total += tally(served, one.truth, groups=one.groups)
     return counted.precision(), total
 
 

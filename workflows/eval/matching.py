@@ -77,13 +77,37 @@ def matches(
     return pairs
 
 
-def tally(found: Boxes | Masks | Keypoints, truth: Boxes | Masks | Keypoints, least: float = 0.5) -> Tally:
-    """Counts of one picture; the overlap of right ones too where both are masks."""
+def tally(
+    found: Boxes | Masks | Keypoints,
+    truth: Boxes | Masks | Keypoints,
+    least: float = 0.5,
+    *,
+    groups: Boxes | Masks | None = None,
+) -> Tally:
+    """Counts of one picture; the overlap of right ones too where both are masks.
+
+    Args:
+        groups: crowds. What is no object does not count where `least` of its box lies in one of its name.
+    """
     pairs = matches(found, truth, least)
     overlap = 0.0
     if isinstance(found, Masks) and isinstance(truth, Masks):
         overlap = sum(mask_iou(found, row, truth, column) for row, column in pairs)
-    return Tally(right=len(pairs), found=len(found), truths=len(truth), overlap=overlap)
+    right = {row for row, _ in pairs}
+    ignored = sum(row not in right and _is_in(found, row, groups, least) for row in range(len(found)))
+    return Tally(right=len(pairs), found=len(found) - ignored, truths=len(truth), overlap=overlap)
+
+
+def _is_in(found: Boxes | Masks | Keypoints, row: int, groups: Boxes | Masks | None, least: float) -> bool:
+    """Whether an item lies in a crowd of its name."""
+    if groups is None:
+        return False
+    x0, y0, x1, y1 = map(float, found.xyxy[row])
+    for name, (left, top, right, bottom) in zip(groups.phrases, groups.xyxy, strict=True):
+        shared = max(min(x1, right) - max(x0, left), 0) * max(min(y1, bottom) - max(y0, top), 0)
+        if name == found.phrases[row] and shared >= least * (x1 - x0) * (y1 - y0):
+            return True
+    return False
 
 
 def mask_iou(found: Masks, row: int, truth: Masks, column: int) -> float:

@@ -222,18 +222,19 @@ def opened(
 
 
 Made = tuple[list[AnyPart], list[str]]  # with why records were left out
-Picture = tuple[CocoImage, tuple[CocoAnnotation, ...]]
+Annotations = tuple[CocoAnnotation, ...]
+Picture = tuple[CocoImage, Annotations, Annotations]  # objects and crowds
 Truth = Callable[[CocoImage, Sequence[CocoAnnotation], Labels, tuple[str, ...]], Kind]
 
 
 def _coco(file: DataFile, tokens: frozenset[str], asking: Asking) -> Made:
     check_answered(file, ("[DET]", "[SEG]"), tokens)
     found = read_coco(file.path, file.images, skip_bad=asking.skip_bad)
-    pictures = [(image, found.annotations[image.id]) for image in found.images]
-    if not any(rows for _, rows in pictures):
+    pictures = [(one, found.annotations[one.id], found.groups.get(one.id, ())) for one in found.images]
+    if not any(rows for _, rows, _ in pictures):
         raise DataError(f"{file.path}: has no picture with an annotation that can be used")
     known: Mapping[int, str] = found.names if asking.every_class else {}
-    pictures = [(image, rows) for image, rows in pictures if rows or known]
+    pictures = [one for one in pictures if one[1] or known]
     parts: list[AnyPart] = []
     skipped = list(found.skipped)
 
@@ -246,8 +247,8 @@ def _coco(file: DataFile, tokens: frozenset[str], asking: Asking) -> Made:
     if "[DET]" in tokens:
         parts.append(part("boxes", asking.instruction or FIND, pictures, boxes_of, finding.boxes))
     # One object without an outline, and what the model outlines there would count as wrong.
-    whole = [(image, rows) for image, rows in pictures if all(row.segmentation for row in rows)]
-    if "[SEG]" in tokens and any(rows for _, rows in whole):
+    whole = [one for one in pictures if all(row.segmentation for row in (*one[1], *one[2]))]
+    if "[SEG]" in tokens and any(rows for _, rows, _ in whole):
         parts.append(part("masks", asking.outline or OUTLINE, whole, masks_of, finding.masks))
         if lacking := len(pictures) - len(whole):
             skipped.append(f"masks: {lacking} of {len(pictures)} pictures have objects without an outline")
@@ -300,14 +301,24 @@ def _classes(
     known: Mapping[int, str],
     truth: Truth[Kind],
     image: CocoImage,
-    rows: Sequence[CocoAnnotation],
+    rows: Annotations,
+    groups: Annotations,
 ) -> Asked[Kind]:
     """A question for the classes in `known`, without any for those of the picture's objects."""
     classes = list(known or sorted({row.category for row in rows}))
     said = tuple(names[key] for key in classes)
-    labels = np.asarray([classes.index(row.category) for row in rows], np.int64)
+
+    def named(some: Sequence[CocoAnnotation]) -> Kind:
+        labels = np.asarray([classes.index(row.category) for row in some], np.int64)
+        return truth(image, some, labels, said)
+
+    crowds = [row for row in groups if row.category in classes]
     text = wording.replace("{classes}", listed(said))
-    return Asked(question=question(text, image.pixels()), truth=truth(image, rows, labels, said))
+    return Asked(
+        question=question(text, image.pixels()),
+        truth=named(rows),
+        groups=named(crowds) if crowds else None,
+    )
 
 
 def _phrase(wording: str, image: CocoImage, row: CocoAnnotation, phrase: str) -> Asked[Boxes]:

@@ -53,17 +53,20 @@ class PrecisionCount:
         self._kind = "bbox"
         self._sizes: list[tuple[int, int]] = []
         self._names: set[str] = set()
-        self._truths: list[tuple[str, dict[str, Any]]] = []  # names and rows
+        self._truths: list[tuple[str, dict[str, Any]]] = []  # names and rows, crowds among them
         self._found: list[tuple[str, dict[str, Any]]] = []
 
-    def add(self, truth: Boxes | Masks, found: Boxes | Masks) -> None:
-        """One more picture: what there is, and what was found."""
+    def add(self, truth: Boxes | Masks, found: Boxes | Masks, groups: Boxes | Masks | None = None) -> None:
+        """One more picture: what there is, what was found, and crowds, in which it does not count."""
         if isinstance(truth, Masks):
             self._kind = "segm"
         self._sizes.append(truth.size)
         self._names.update(truth.names)
         number = len(self._sizes)
         self._truths += zip(truth.phrases, annotations_of(truth, image_id=number), strict=True)
+        if groups is not None:
+            crowds = annotations_of(groups, image_id=number)
+            self._truths += zip(groups.phrases, [{**one, "iscrowd": 1} for one in crowds], strict=True)
         self._found += zip(found.phrases, annotations_of(found, image_id=number), strict=True)
 
     def precision(self) -> Precision:
@@ -75,10 +78,11 @@ class PrecisionCount:
             return [{**row, "category_id": numbers[name]} for name, row in named if name in numbers]
 
         truths, found = rows(self._truths), rows(self._found)
-        if not truths or not found:
-            return Precision(ap=0.0, ap50=0.0, ap75=0.0, truths=len(truths))
+        objects = sum(not row["iscrowd"] for row in truths)
+        if not objects or not found:
+            return Precision(ap=0.0, ap50=0.0, ap75=0.0, truths=objects)
         stats = coco_stats(self._sizes, names, truths, found, self._kind)
-        return Precision(ap=stats[0], ap50=stats[1], ap75=stats[2], truths=len(truths))
+        return Precision(ap=stats[0], ap50=stats[1], ap75=stats[2], truths=objects)
 
 
 def class_names(truths: Sequence[Items]) -> tuple[str, ...]:

@@ -91,6 +91,21 @@ def test_all_boxes_and_masks_score_one_and_none_score_zero(tmp_path: Path) -> No
     assert list(values(none)) == list(values(right))
 
 
+def test_what_is_found_in_a_crowd_counts_neither_way(tmp_path: Path) -> None:
+    pairs = [scene for scene in scenes(200) if any(len(items) > 1 for items in groups_of(scene).values())][:3]
+    path = write_coco(tmp_path, pairs)
+    data = json.loads(path.read_text())
+    for number in range(1, len(pairs) + 1):
+        rows = [row for row in data["annotations"] if row["image_id"] == number]
+        of_class = [row["category_id"] for row in rows]
+        crowd = next(row for row in reversed(rows) if of_class.count(row["category_id"]) > 1)
+        crowd["iscrowd"] = 1
+    path.write_text(json.dumps(data))
+    report = opened("coco", path, EVERY_TOKEN).evaluate(answering(pairs, all_of))
+    assert list(values(report).values()) == pytest.approx([1] * 7)
+    assert {one.count for one in report.metrics} == {len(data["annotations"]) - len(pairs)}
+
+
 def test_half_of_the_boxes_score_as_counted_by_hand(tmp_path: Path) -> None:
     drawn = scenes(COUNT)
     data = opened("coco", write_coco(tmp_path, drawn), ("[DET]",))

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from superlink.decoders.artifacts import Boxes, Masks
 from superlink.workflows.data.shapes import Scene
-from superlink.workflows.eval.precision import average_precision
+from superlink.workflows.eval.matching import tally
+from superlink.workflows.eval.precision import PrecisionCount, average_precision
 
 SIZE = (100, 100)
 
@@ -51,6 +52,23 @@ def test_a_loose_box_counts_at_half_but_not_everywhere() -> None:
     precision = average_precision([boxes([[0, 0, 50, 50]], [0], "a")], [loose])
     assert precision.ap50 == pytest.approx(1)
     assert precision.ap == pytest.approx(0.4)  # 0.50, 0.55, 0.60 and 0.65 of ten thresholds
+
+
+def test_findings_in_a_crowd_of_their_name_are_ignored_and_others_are_wrong() -> None:
+    truth, crowd = boxes([[0, 0, 20, 20]], [0], "ab"), boxes([[40, 40, 100, 100]], [0], "ab")
+    inside = [[0, 0, 20, 20], [50, 50, 60, 60], [70, 70, 90, 90]]
+    found = {
+        1.0: boxes(inside, [0, 0, 0], "ab", [0.5, 0.9, 0.8]),
+        1 / 3: boxes([inside[0], [20, 50, 30, 60], [0, 70, 20, 90]], [0, 0, 0], "ab", [0.5, 0.9, 0.8]),
+    }
+    for ap, one in found.items():
+        counted = PrecisionCount()
+        counted.add(truth, one, crowd)
+        assert (counted.precision().ap, counted.precision().truths) == (pytest.approx(ap), 1)
+        assert tally(one, truth, groups=crowd).found == (1 if ap == 1 else 3)
+    assert tally(found[1.0], truth).found == 3
+    named = boxes([[50, 50, 60, 60]], [1], "ab")
+    assert tally(named, truth, groups=crowd).found == 1
 
 
 def test_pictures_must_pair_up() -> None:
