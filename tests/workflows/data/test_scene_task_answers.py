@@ -12,7 +12,7 @@ import pytest
 from superlink.decoders.artifacts import Boxes
 from superlink.router.errors import DataError
 from superlink.router.prompts import prompt_mask
-from superlink.workflows.data.instructions.answers import NO_PICTURES, NO_WORDS, expected_routing
+from superlink.workflows.data.instructions.answers import NO_ANSWER, NO_PICTURES, NO_WORDS, expected_routing
 from superlink.workflows.data.instructions.mix import ShapesMix, corpus
 from superlink.workflows.data.scene_tasks import SCENE_TASKS, SPOKEN_TASKS, World
 from superlink.workflows.data.scene_tasks.answers import COUNTED, objects_named, short_answer
@@ -129,10 +129,15 @@ def test_chat_no_longer_refuses_what_a_mix_teaches() -> None:
     talk = replace(ShapesMix(**SILENT), chat=1.0)
     replies = {TextSamples(600, mix=talk)[index].conversation[-1].text for index in range(600)}
     assert {NO_WORDS, NO_PICTURES} <= replies
+    assert NO_ANSWER not in replies
     able = replace(talk, generate=1e-9)
     replies = {TextSamples(600, mix=able)[index].conversation[-1].text for index in range(600)}
     assert NO_WORDS in replies
     assert NO_PICTURES not in replies
+    answering = replace(talk, vqa=1e-9)
+    replies = {TextSamples(900, mix=answering)[index].conversation[-1].text for index in range(900)}
+    assert NO_WORDS not in replies
+    assert NO_ANSWER in replies
 
 
 def test_a_tokenizer_learns_the_words_of_every_task_of_a_mix() -> None:

@@ -15,6 +15,8 @@ NOTHING = "All right, I mark nothing."
 # Sections of chat.txt that are no longer true of a router that learns the tasks they refuse.
 NO_WORDS = "I cannot describe or count yet, but I can find and outline things: tell me what."
 NO_PICTURES = "I cannot change or make pictures yet, but I can find and outline things in them."
+# What a router that answers in words says to a question of another kind.
+NO_ANSWER = "I cannot tell. Ask me where things are, what colour or shape they have, or how many there are."
 UNCLEAR = "Please tell me what: for example, find the red circles."  # also a section of chat.txt
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from superlink.router.messages import Conversation, Message
 from superlink.workflows.data.instructions.answers import (
+    NO_ANSWER,
     NO_PICTURES,
     NO_WORDS,
     NOTHING,
@@ -75,10 +76,11 @@ class ShapesMix:
 
     @property
     def unsaid(self) -> frozenset[str]:
-        """Replies of chat that refuse what this mix teaches."""
+        """Replies of chat that refuse what this mix teaches, or promise what it does not."""
         drawn = {*self.scene_tasks, *self.elsewhere}
         refused = {NO_WORDS: _IN_WORDS, NO_PICTURES: _MAKE_PICTURES}
-        return frozenset(text for text, tasks in refused.items() if any(name in drawn for name in tasks))
+        unsaid = {text for text, tasks in refused.items() if any(name in drawn for name in tasks)}
+        return frozenset(unsaid if NO_WORDS in unsaid else {*unsaid, NO_ANSWER})
 
     def draw(self, rng: Random) -> str:
         """The name of a task: of `SCENE_TASKS`, or as `rounds` takes it."""
