@@ -134,7 +134,7 @@ def test_chat_no_longer_refuses_what_a_mix_teaches() -> None:
     replies = {TextSamples(600, mix=able)[index].conversation[-1].text for index in range(600)}
     assert NO_WORDS in replies
     assert NO_PICTURES not in replies
-    answering = replace(talk, vqa=1e-9)
+    answering = replace(talk, elsewhere=("vqa",))
     replies = {TextSamples(900, mix=answering)[index].conversation[-1].text for index in range(900)}
     assert NO_WORDS not in replies
     assert NO_ANSWER in replies
