@@ -10,8 +10,8 @@ from superlink.workflows.data.scene_tasks.poses import KEYPOINTS
 from superlink.workflows.data.shapes_samples import TextSamples
 from superlink.workflows.eval.wordings import SpokenSamples, wordings
 
-IRREGULAR = {"man": "men", "woman": "women", "person": "everyone"}
-EDITS = re.compile(r"make the (.+) (\w+)|remove the (.+)|add an? (.+) (?:in|at|on|to|near) .+")
+IRREGULAR = {"man": "men", "woman": "women", "person": "everyone", "object": "everything"}
+EDITS = re.compile(r"make the (.+) (\w+)|remove the (.+)|add an? (.+) (?:in|at|on|to|near|below) .+")
 EVERY = wordings(ROUTING_TEXTS)
 
 
