@@ -119,8 +119,8 @@ def application(system: System, store: SessionStore | None = None) -> Starlette:
     `POST /ask` takes the fields of `Asked` as JSON, or the bytes of a picture with the other fields in the
     address: `/ask?text=Find+every+star&point=20,30`. `GET /` tells what runs, `GET /status` how fast;
     `/sessions` and `/sessions/NAME` list, show and delete talks. What cannot be answered is
-    `{"error": "one line"}` with status 400, 404, 413, 500 or 503;
-    a decoder that failed is one of the answer's failures, beside what the others found.
+    `{"error": "one line"}` with status 400, 404, 413, 500 or 503; a decoder that failed is one of the
+    answer's failures, beside what the others found.
 
     Args:
         system: stays open; whoever opened it closes it.
@@ -146,7 +146,7 @@ def application(system: System, store: SessionStore | None = None) -> Starlette:
 
     async def session(request: Request) -> Response:
         name = request.path_params["name"]
-        if name not in service.store:
+        if not await run_in_threadpool(service.store.__contains__, name):
             raise HTTPException(404, f"there is no session {name!r}; GET /sessions lists them")
         if request.method == "DELETE":
             await run_in_threadpool(service.store.delete, name)
@@ -163,7 +163,7 @@ def application(system: System, store: SessionStore | None = None) -> Starlette:
             Route("/sessions", sessions),
             Route("/sessions/{name:path}", session, methods=["GET", "DELETE"]),
         ],
-        exception_handlers={SuperlinkError: _refused, HTTPException: _refused},
+        exception_handlers={SuperlinkError: _refused, HTTPException: _refused, Exception: _refused},
     )
 
 
@@ -253,4 +253,5 @@ async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
     code = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
-    return JSONResponse({"error": " ".join(str(error).split())}, code)
+    kind = "" if isinstance(error, SuperlinkError) else f"{type(error).__name__}: "
+    return JSONResponse({"error": kind + " ".join(str(error).split())}, code)

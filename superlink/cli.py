@@ -326,11 +326,11 @@ def serve(
     engine: EngineName = "local",
     address: Address = None,
     host: Annotated[
-        str, typer.Option("--host", help="Address to serve on; others reach 0.0.0.0.")
+        str, typer.Option("--host", help="Address to serve on; 0.0.0.0 lets others in.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 = any free one.")] = 8000,
     store: Store = None,
-    json: Json = False,
+    json: Annotated[bool, typer.Option("--json", help="Tell the address as one JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
     """Answer questions over HTTP: curl --data-binary @scene.png 'http://127.0.0.1:8000/ask?text=Find+every+star'

@@ -74,7 +74,7 @@ def _bound(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
-    except (OSError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:
         bound.close()
         raise InputError(f"cannot serve on port {port} of {host}: {error}; choose others") from error
     return bound

@@ -160,10 +160,15 @@ def test_a_question_that_nobody_can_answer_says_why_and_whose_fault_it_is(
     def lost(*_: object, **__: object) -> Turn:
         raise LostError("the engine is closed")
 
-    for ask, code in ((lost, 503), (lambda *_, **__: failed(None, "the engine is closed"), 500)):
+    def broken(*_: object, **__: object) -> Turn:
+        raise ZeroDivisionError("by\nzero")
+
+    told = "the engine is closed"
+    cases = ((lost, 503, told), (lambda *_, **__: failed(None, told), 500, told))
+    for ask, code, reason in (*cases, (broken, 500, "ZeroDivisionError: by zero")):
         monkeypatch.setattr(system, "ask", ask)
         answer = client.post("/ask", params={"text": "Find them."}, content=packed())
-        assert (answer.status_code, answer.json()["error"]) == (code, "the engine is closed")
+        assert (answer.status_code, answer.json()) == (code, answer.json() | {"error": reason})
 
 
 def test_it_tells_what_runs_and_other_addresses_are_unknown(client: TestClient) -> None:

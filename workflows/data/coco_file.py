@@ -135,7 +135,8 @@ def read_coco(path: str | Path, images: str | Path, *, skip_bad: bool = False) -
             continue
         if isinstance(record, dict) and record.get("iscrowd"):
             with suppress(DataError):  # nothing is learned from it
-                groups.setdefault(record["image_id"], []).append(_annotation(path, record, found, names))
+                crowd = _annotation(path, record, found, names)
+                groups.setdefault(record["image_id"], []).append(crowd)
             continue
         annotation = read(record, lambda record: _annotation(path, record, found, names))
         if annotation is not None:

@@ -76,9 +76,10 @@ def keypoints(
     answer: Answer, asked: Iterator[Asked[Keypoints]], batch: int, progress: Progress | None
 ) -> list[Metric]:
     """Average precision over OKS, and PCK."""
-    found = list(ranked(answer, asked, keypoints_of, batch, progress))
+    every_one = ranked(answer, asked, keypoints_of, batch, progress)
+    found = [(one.truth, served, every) for one, served, every in every_one]  # and not its picture
     return poses(
-        named_alike([one.truth for one, _, _ in found]),
+        named_alike([truth for truth, _, _ in found]),
         [served for _, served, _ in found],
         [every for _, _, every in found],
     )

@@ -17,6 +17,7 @@ from PIL import Image
 from superlink.decoders.artifacts import Boxes, Masks
 from superlink.router.errors import DataError
 from superlink.workflows.data.coco import CocoSamples, class_list
+from superlink.workflows.data.coco_file import read_coco
 from superlink.workflows.data.instructions.answers import expected_routing
 from superlink.workflows.data.refcoco import RefCocoSamples, phrase_of
 
@@ -52,6 +53,15 @@ def write(folder: Path, data: dict[str, Any]) -> Path:
     path = folder / "found.json"
     path.write_text(json.dumps(data))
     return path
+
+
+def test_crowds_are_kept_apart_and_broken_ones_are_none(tmp_path: Path) -> None:
+    data = coco()
+    data["annotations"].append({"id": 5, "image_id": 5, "category_id": 1, "iscrowd": 1, **SQUARE})
+    data["annotations"] += [{"id": 6, "iscrowd": 1}, {"id": 7, "iscrowd": 1, "image_id": [5]}]
+    found = read_coco(write(tmp_path, data), tmp_path)
+    assert [len(found.annotations[key]) for key in (5, 6)] == [3, 0]
+    assert {key: [row.category for row in rows] for key, rows in found.groups.items()} == {5: [1]}
 
 
 def test_a_sample_asks_for_classes_and_holds_every_box_of_those(tmp_path: Path) -> None:
