@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]  # when it is run by its path
 
 from benchmarks.report import surroundings
+from superlink.decoders.writers.records import Records
 
 FORMATS = ("coco", "csv", "jsonl", "labelme", "png", "yolo")
 ROUNDING = 1e-5  # of a number, in single precision through a whole model
@@ -127,7 +128,7 @@ class Run:
         child = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL)
         begin = time.monotonic()
         try:
-            while not kept.is_dir() or sum(1 for _ in kept.glob("*.json")) < records:
+            while len(Records(kept).heads) < records:  # finished ones: one more may just be begun
                 if child.poll() is not None:
                     raise RuntimeError(f"the run ended with {child.returncode} before it could be killed")
                 if time.monotonic() - begin > self._patience:
