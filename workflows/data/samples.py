@@ -24,6 +24,17 @@ class Target:
     artifact: Artifact
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Words of one message, and which things of the picture they are about."""
+
+    message: int  # of the conversation
+    start: int  # characters of its text
+    stop: int
+    things: tuple[int, ...]  # rows of `Sample.shown`
+    names: bool = True  # the words say which things; False: they answer a question about them
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
     conversation: Conversation  # ends with the assistant message to learn
@@ -35,6 +46,8 @@ class Sample:
     answer: str | None = None
     # Everything that the last picture of the conversation shows, where visual tokens are to learn its names.
     shown: Masks | None = None
+    # What words are about, where attention is to learn to look there.
+    looks: tuple[Look, ...] = ()
 
 
 class Dataset(Protocol):

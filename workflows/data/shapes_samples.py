@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from superlink.decoders.artifacts import Masks
 from superlink.router.errors import DataError
 from superlink.router.messages import Message
 from superlink.workflows.data.instructions.answers import answer, expected_routing
@@ -25,6 +24,7 @@ from superlink.workflows.data.instructions.words import COLORS, SHAPES
 from superlink.workflows.data.samples import Sample, Target
 from superlink.workflows.data.scene_phrases import ScenePhrases, set_of
 from superlink.workflows.data.scene_tasks import SCENE_TASKS, SPOKEN_TASKS, World
+from superlink.workflows.data.scene_tasks.looks import everything
 from superlink.workflows.data.scene_tasks.prompts import prompt_for
 from superlink.workflows.data.shapes import Scene, SceneConfig, SceneObject
 
@@ -186,7 +186,7 @@ class ShapesSamples:
             targets=_targets(found, turns[-1].requests, marked, masks=self._masks),
             task=turns[-1].task,
             source=name,
-            shown=None if self._has_targets else _everything(scene),
+            shown=None if self._has_targets else everything(scene),
         )
 
 
@@ -257,14 +257,6 @@ def _targets(
         )
         for token, group in groups.items()
     )
-
-
-def _everything(scene: Scene) -> Masks:
-    """All objects of a scene under their colour and shape."""
-    groups: dict[str, list[SceneObject]] = {}
-    for item in scene.objects:
-        groups.setdefault(f"{item.color} {item.shape}", []).append(item)
-    return scene.masks(groups)
 
 
 def _marked(rng: Random, scene: Scene) -> list[SceneObject]:

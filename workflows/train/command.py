@@ -41,7 +41,7 @@ app = typer.Typer(
 @app.command(
     RECIPE,
     short_help="shapes-tiny (from nothing), shapes-family (all decoders), shapes-sentences (words alone), "
-    "or a minute: shapes-smoke, shapes-family-smoke.",
+    "shapes-answers (questions), or a minute: shapes-smoke, shapes-family-smoke.",
 )
 def train_command(
     recipe: Annotated[

@@ -71,6 +71,32 @@ class Average:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heads:
+    """The same heads of some layers of a language model, counted from 0."""
+
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.layers or not self.heads:
+            raise InputError(f"name at least one layer and one head, got {self.layers} and {self.heads}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looking:
+    """Which heads learn where to look, see looks.py. Phrases come first: later layers read what they saw."""
+
+    phrase_looks: Heads = Heads(layers=(1,), heads=(1, 2))
+    answer_reads: Heads = Heads(layers=(2, 3), heads=(0, 1))
+    answer_looks: Heads = Heads(layers=(5, 7), heads=(0, 1))
+
+    @property
+    def layers(self) -> frozenset[int]:
+        parts = (self.phrase_looks, self.answer_reads, self.answer_looks)
+        return frozenset(layer for part in parts for layer in part.layers)
+
+
 Lesson = Literal["all", "words", "patches", "cells", "pictures"]
 
 
@@ -138,8 +164,9 @@ class TrainConfig:
     lora: Lora | None = None
     average: Average | None = None
     # "language", a decoder, "<decoder>.cells" or "<decoder>.pictures" (1 if absent); "link_words",
-    # "patch_words" and "kept_links" (0 if absent, see the files of these names).
+    # "patch_words" and "kept_links" (0 if absent, see the files of these names), and those of looks.py.
     loss_weights: Mapping[str, float] = field(default_factory=dict)
+    looking: Looking = Looking()  # where one of looks.py has a weight
     kept_links_share: float = 1.0  # of the passes in which links are compared with what they were
     # What a fresh run begins with, whatever `system` built: a folder with some or all of the weights that a
     # checkpoint holds, by the same names. A resumed run goes on from its own.

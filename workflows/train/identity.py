@@ -18,9 +18,10 @@ from typing import Any
 from superlink.agents.embedded import embedded_models
 from superlink.workflows.train.config import Stage, TrainConfig
 from superlink.workflows.train.kept_links import KEPT_LINKS
+from superlink.workflows.train.looks import LOOKS
 
 # Checkpoints of earlier versions do not have these, and go on without.
-LATER = frozenset({"start", "data", "rates", "learned", "losses", "optimizer", "lora", "held"})
+LATER = frozenset({"start", "data", "rates", "learned", "losses", "optimizer", "lora", "held", "looking"})
 
 _MORE = 4  # keys named beside the first one that differs
 _SHORT = reprlib.Repr()
@@ -72,6 +73,7 @@ def run_identity(config: TrainConfig) -> dict[str, object]:
         },
         "lora": None if config.lora is None else described(config.lora),
         "held": _held(config),
+        "looking": _looking(config),
     }
     plain: dict[str, object] = json.loads(json.dumps(found))
     return plain
@@ -145,6 +147,11 @@ def _held(config: TrainConfig) -> object:
         return None
     weights = None if config.weights is None else str(config.weights)
     return {"weights": weights, "share": config.kept_links_share}
+
+
+def _looking(config: TrainConfig) -> object:
+    asks = any(config.loss_weights.get(name, 0.0) > 0 for name in LOOKS)
+    return described(config.looking) if asks else None
 
 
 def _data(stage: Stage) -> object:

@@ -30,6 +30,7 @@ from superlink.workflows.train.data import Mixture, StepBatches, batches
 from superlink.workflows.train.hardest import hardest
 from superlink.workflows.train.identity import run_identity
 from superlink.workflows.train.kept_links import KEPT_LINKS
+from superlink.workflows.train.looks import LOOKS
 from superlink.workflows.train.lora import add_adapters, merge_adapters
 from superlink.workflows.train.metrics import MetricsWriter, StepLog, Stopwatch
 from superlink.workflows.train.module import JointBatch, JointModule
@@ -97,6 +98,8 @@ class TrainLoop:
             self.module.hold_links(
                 config.kept_links_share
             )  # of what the run began with, also where it is taken up again
+        if any(config.loss_weights.get(name, 0.0) > 0 for name in LOOKS):
+            self.module.teach_looking(config.looking)
         if found:
             self.step = checkpoint.load(
                 found[-1][1],

@@ -24,15 +24,26 @@ from superlink.router.model import Router
 from superlink.router.tokenizer import RouterTokenizer
 from superlink.router.tokens import RoutingToken
 from superlink.workflows.data.samples import Sample, naming
-from superlink.workflows.train.config import Lesson
+from superlink.workflows.train.config import Lesson, Looking
 from superlink.workflows.train.kept_links import KEPT_LINKS, kept_links_loss
 from superlink.workflows.train.link_words import LINK_WORDS, Words, link_words_loss, words_of
+from superlink.workflows.train.looks import (
+    LOOKS,
+    LookGoal,
+    Watched,
+    checked_looking,
+    look_goals,
+    looks_loss,
+    watched,
+)
 from superlink.workflows.train.metrics import Stopwatch
 from superlink.workflows.train.patch_words import PATCH_WORDS, PatchGoal, patch_goal, patch_words_loss
 from superlink.workflows.train.plan import PlannedCall, last_tokens, plan_calls, routing_tokens
 
 LANGUAGE = "language"
-DEFAULT_WEIGHTS = {LINK_WORDS: 0.0, PATCH_WORDS: 0.0, KEPT_LINKS: 0.0}
+# Auxiliary terms of the router, which a run asks for.
+AUXILIARY = (LINK_WORDS, PATCH_WORDS, KEPT_LINKS, *LOOKS)
+DEFAULT_WEIGHTS = dict.fromkeys(AUXILIARY, 0.0)
 # On a CPU in bfloat16 a kernel is compiled and kept for every length of rows that occurs. 200 lengths of
 # four 64-wide layers took 548 MB and four times the time of their second round; multiples of 32 took 31 MB.
 LENGTHS = 16  # rows are padded to a multiple of this many positions
@@ -58,6 +69,7 @@ class JointBatch:
     sources: tuple[str, ...]
     words: tuple[Words, ...]  # for each row, what its links stand for
     goals: Mapping[int, PatchGoal]  # by row, what the last tile of its last picture shows
+    looks: Mapping[str, LookGoal]  # where attention should go, by the names of looks.py
     lesson: Lesson = "all"
 
 
@@ -108,6 +120,7 @@ class JointModule(nn.Module):
         self.tokens = routing_tokens(list(self.configs.values()))
         self._before: tuple[Router, ...] = ()  # in a tuple: no part of this module
         self._held_share = 1.0
+        self._looking: Looking | None = None
 
     @property
     def device(self) -> torch.device:
@@ -122,12 +135,12 @@ class JointModule(nn.Module):
     def loss_names(self) -> tuple[str, ...]:
         """Every term that `forward` can return, in a fixed order."""
         terms = [f"{name}/{term}" for name in self.decoders for term in self.decoder(name).weights]
-        return (LANGUAGE, LINK_WORDS, PATCH_WORDS, KEPT_LINKS, *self._own_terms, *terms)
+        return (LANGUAGE, *AUXILIARY, *self._own_terms, *terms)
 
     @property
     def counted(self) -> tuple[str, ...]:
         """What losses are normalised by, in a fixed order."""
-        return (LANGUAGE, LINK_WORDS, PATCH_WORDS, KEPT_LINKS, *self._own_terms, *self.decoders)
+        return (LANGUAGE, *AUXILIARY, *self._own_terms, *self.decoders)
 
     def hold_links(self, share: float = 1.0) -> None:
         """From now on `forward` also tells how far links are from what the router makes of them now.
@@ -138,6 +151,14 @@ class JointModule(nn.Module):
         """
         self._held_share = share
         self._before = (deepcopy(self.router).eval().requires_grad_(False),)
+
+    def teach_looking(self, looking: Looking) -> None:
+        """From now on `forward` also tells how far attention is from what words are about.
+
+        Raises:
+            InputError: a layer or head that the language model does not have.
+        """
+        self._looking = checked_looking(looking, self.router.language)
 
     def gives(self, lesson: Lesson) -> bool:
         """Whether there is anybody to learn it."""
@@ -214,6 +235,10 @@ class JointModule(nn.Module):
             goals = {row: goal for row, goal in enumerate(found) if goal is not None}
         if goals:
             counts[PATCH_WORDS] = float(sum(len(goal.places) for goal in goals.values()))
+        looks: Mapping[str, LookGoal] = {}
+        if speaks and self._looking is not None:
+            looks = look_goals(rows, samples, self.tokenizer, config)
+            counts.update({name: float(len(goal.rows)) for name, goal in looks.items()})
         work = {}
         for name, decoder in self.decoders.items():  # in the same order on every worker
             if name in by_decoder and (own is None or isinstance(decoder, own)):
@@ -228,6 +253,7 @@ class JointModule(nn.Module):
             rows=rows.to(self.device),
             words=words,
             goals=goals,
+            looks={name: goal.to(self.device) for name, goal in looks.items()},
             last_tokens=tuple(last),
             work=work,
             counts=counts,
@@ -258,7 +284,8 @@ class JointModule(nn.Module):
             with watch("router"):
                 return self._named_patches(batch, counts, None)
         terms: dict[str, Tensor] = {}
-        with watch("router"):
+        layers = self._looking.layers if self._looking is not None and batch.looks else ()
+        with watch("router"), watched(self.router.language, layers) as seen:
             output: RouterOutput = self.router(
                 batch.rows, only_labelled=True, output_visual=bool(batch.goals)
             )
@@ -270,6 +297,7 @@ class JointModule(nn.Module):
                 terms[LINK_WORDS] = said[0] / counts[LINK_WORDS]
             terms.update(self._kept_links(batch, counts, output))
             terms.update(self._named_patches(batch, counts, output.visual))
+            terms.update(self._looks(batch, counts, seen))
         with watch("decoders"):
             for name, work in batch.work.items():
                 if torch.is_grad_enabled() and not self.learns(name):
@@ -365,6 +393,15 @@ class JointModule(nn.Module):
             before: RouterOutput = self._before[0](batch.rows, only_labelled=True)
         kept = kept_links_loss(output.links, before.links)
         return {} if kept is None else {KEPT_LINKS: kept[0] / (counts[KEPT_LINKS] * share)}
+
+    def _looks(self, batch: JointBatch, counts: Mapping[str, float], seen: Watched) -> dict[str, Tensor]:
+        if self._looking is None:
+            return {}
+        language = self.router.language
+        return {
+            name: looks_loss(language, seen, getattr(self._looking, name), goal) / counts[name]
+            for name, goal in batch.looks.items()
+        }
 
     def _links(
         self, output: RouterOutput, batch: JointBatch, row: int, planned: PlannedCall

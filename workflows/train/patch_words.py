@@ -48,18 +48,7 @@ def patch_goal(sample: Sample, tokenizer: RouterTokenizer, config: RouterConfig)
     shown = sample.shown
     if shown is None:
         return None
-    pictures = [image for message in sample.conversation for image in message.images]
-    if not pictures or shown.size != pictures[-1].shape[:2]:
-        raise DataError(
-            f"sample {sample.source!r} tells what a picture of {shown.size[0]} x {shown.size[1]} shows, "
-            f"its last one is {' x '.join(map(str, pictures[-1].shape[:2])) if pictures else 'missing'}"
-        )
-    side = math.isqrt(config.tokens_per_tile)
-    masks = torch.from_numpy(shown.masks).float()
-    if config.tiling == "pad":
-        masks = _squared(masks)
-    squares = F.adaptive_avg_pool2d(masks, side) if len(masks) else masks.new_zeros(0, side, side)
-    covered = squares.flatten(1).T  # (n, N)
+    covered = squares(sample, config).flatten(1).T  # (n, N)
     total = covered.sum(1)
     full = total >= _ENOUGH
     empty = total == 0
@@ -70,6 +59,27 @@ def patch_goal(sample: Sample, tokenizer: RouterTokenizer, config: RouterConfig)
     # With a space in front, as words stand inside a sentence.
     words = tuple(tuple(dict.fromkeys(tokenizer.encode(f" {name}"))) for name in (*names, NOTHING))
     return PatchGoal(words, places, shares[places])
+
+
+def squares(sample: Sample, config: RouterConfig) -> Tensor:
+    """(N, S, S) how much of each square of the last picture's last tile each thing that it shows covers.
+
+    Raises:
+        DataError: there is no picture, or its masks are of another size.
+    """
+    shown = sample.shown
+    assert shown is not None
+    pictures = [image for message in sample.conversation for image in message.images]
+    if not pictures or shown.size != pictures[-1].shape[:2]:
+        raise DataError(
+            f"sample {sample.source!r} tells what a picture of {shown.size[0]} x {shown.size[1]} shows, "
+            f"its last one is {' x '.join(map(str, pictures[-1].shape[:2])) if pictures else 'missing'}"
+        )
+    side = math.isqrt(config.tokens_per_tile)
+    masks = torch.from_numpy(shown.masks).float()
+    if config.tiling == "pad":
+        masks = _squared(masks)
+    return F.adaptive_avg_pool2d(masks, side) if len(masks) else masks.new_zeros(0, side, side)
 
 
 def patch_words_loss(

@@ -42,9 +42,8 @@ def test_answers_of_the_only_scene_are_those_that_its_objects_give() -> None:
                 continue
             if found is None:
                 continue
-            _, reply, seen = found
-            assert seen is world
-            word = reply.rstrip(".").split()[-1]
+            assert found.world is world
+            word = found.reply.rstrip(".").split()[-1]
             objects = world.scene.objects
             if kind == "color":
                 assert word in {one.color for one in objects}

@@ -10,6 +10,7 @@ from superlink.workflows.data.instructions.phrases import joined
 from superlink.workflows.data.instructions.words import article, plural
 from superlink.workflows.data.samples import Sample
 from superlink.workflows.data.scene_tasks.answers import short_answer
+from superlink.workflows.data.scene_tasks.looks import everything, looks_at
 from superlink.workflows.data.scene_tasks.prompts import prompt_for
 from superlink.workflows.data.scene_tasks.world import World, one_round, worded
 from superlink.workflows.data.shapes import Scene, SceneObject
@@ -24,22 +25,24 @@ def caption(rng: Random, split: Split, world: World) -> Sample:
     Its answer is the list alone, as `objects_named` reads it.
     """
     section = "page" if rng.random() < 0.2 else "plain"
-    listing = join(
-        [
-            f"{article(name)} {name}" if len(items) == 1 else f"{NUMBERS[len(items)]} {plural(name)}"
-            for name, items in kinds(world.scene).items()
-        ]
-    )
+    spoken = [
+        (f"{article(name)} {name}" if len(items) == 1 else f"{NUMBERS[len(items)]} {plural(name)}", items)
+        for name, items in kinds(world.scene).items()
+    ]
+    listing = join([words for words, _ in spoken])
     ground = page(world.scene)
     behind = f" on {article(ground)} {ground} background" if section == "page" else ""
     text = worded(rng, "caption", split, section, lambda group, form: "")
     image = world.pixels(world.scene)
+    reply = f"{_OPENING} {listing}{behind}."
     return one_round(
         text,
-        f"{_OPENING} {listing}{behind}.",
+        reply,
         image,
         task="caption",
         answer=listing,
+        shown=everything(world.scene),
+        looks=looks_at(1, reply, spoken, world.scene),
     )
 
 

@@ -7,14 +7,16 @@ shapes, a side or corner, a number from zero to six.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
 
 from superlink.workflows.data.instructions.grammar import Split, word_list
 from superlink.workflows.data.instructions.phrases import Phrase, described, listed
 from superlink.workflows.data.instructions.words import COLORS, GENERIC, SHAPES, article
-from superlink.workflows.data.samples import Sample
+from superlink.workflows.data.samples import Look, Sample
 from superlink.workflows.data.scene_phrases import said_color, said_shape, set_of
 from superlink.workflows.data.scene_tasks.answers import COUNTED, short_answer
+from superlink.workflows.data.scene_tasks.looks import Spoken, everything, looks_at
 from superlink.workflows.data.scene_tasks.referents import pairs, referent
 from superlink.workflows.data.scene_tasks.world import World, one_round, worded
 from superlink.workflows.data.shapes import COLOR_NAMES, SceneObject
@@ -48,29 +50,62 @@ _WHERE = {
 Asked = tuple[str, dict[str, Sequence[Phrase] | str], str]  # section, what fills its slots, reply
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A question in words, and what it is about."""
+
+    text: str
+    reply: str
+    world: World  # that it is about: another one where the first did not suit
+    spoken: tuple[Spoken, ...]  # phrases of things that are there
+
+    def looks(self, message: int = 0) -> tuple[Look, ...]:
+        """What its phrases are about, and its whole reply, where it stands at `message`."""
+        items = {item.index: item for _, found in self.spoken for item in found}
+        scene = self.world.scene
+        answer: list[Spoken] = [(self.reply[:-1], [*items.values()])]  # all but its full stop
+        asked = looks_at(message, self.text, self.spoken, scene)
+        return (*asked, *looks_at(message + 1, self.reply, answer, scene, names=False))
+
+
 def question(rng: Random, split: Split, world: World) -> Sample | None:
     """A question of any kind, all kinds equally often; its task is "vqa/color" and so on."""
     kind = rng.choice(KINDS)
     found = asked(rng, split, world, kind)
     if found is None:
         return None
-    text, reply, seen = found
-    image = seen.pixels(seen.scene)
-    return one_round(text, reply, image, task=f"vqa/{kind}", answer=short_answer(reply))
+    seen = found.world
+    return one_round(
+        found.text,
+        found.reply,
+        seen.pixels(seen.scene),
+        task=f"vqa/{kind}",
+        answer=short_answer(found.reply),
+        shown=everything(seen.scene),
+        looks=found.looks(),
+    )
 
 
-def asked(rng: Random, split: Split, world: World, kind: str) -> tuple[str, str, World] | None:
-    """A question of one of `KINDS`, its reply, and the world that it is about, where another one fits it."""
+def asked(rng: Random, split: Split, world: World, kind: str) -> Question | None:
+    """A question of one of `KINDS`; None where no scene suits it."""
     found = _ASKED[kind](rng, world)
     if found is None:
         return None
     (section, slots, reply), seen = found
+    spoken: list[Spoken] = []
 
     def said(group: str, form: str) -> str:
         words = slots[form if group == "z" else group]
-        return words if isinstance(words, str) else listed(rng, words, form)
+        if isinstance(words, str):
+            return words
+        text = listed(rng, words, form)
+        items = {item.index: item for phrase in words for item in seen.source.objects(phrase)}
+        if items:
+            spoken.append((text, [*items.values()]))
+        return text
 
-    return worded(rng, "vqa", split, section, said), reply, seen
+    text = worded(rng, "vqa", split, section, said)
+    return Question(text=text, reply=reply, world=seen, spoken=tuple(spoken))
 
 
 def _yes_no(rng: Random, world: World) -> tuple[Asked, World] | None:

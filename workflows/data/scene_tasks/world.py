@@ -13,7 +13,7 @@ from superlink.decoders.artifacts import Boxes, Masks
 from superlink.router.messages import ImageArray, Message, Prompt
 from superlink.workflows.data.instructions.grammar import SLOT, Split, draw
 from superlink.workflows.data.instructions.tasks import dressed, finished
-from superlink.workflows.data.samples import Sample, Target
+from superlink.workflows.data.samples import Look, Sample, Target
 from superlink.workflows.data.scene_phrases import ScenePhrases
 from superlink.workflows.data.shapes import Scene, SceneConfig, SceneObject
 
@@ -115,12 +115,16 @@ def one_round(
     targets: tuple[Target, ...] = (),
     prompts: tuple[Prompt, ...] = (),
     answer: str | None = None,
+    shown: Masks | None = None,
+    looks: tuple[Look, ...] = (),
 ) -> Sample:
     """A sample of one question and its reply.
 
     Args:
         image: (H, W, 3) what the question is about; None = nothing is shown.
         answer: the bare answer, where the reply is words alone.
+        shown: everything in the picture.
+        looks: what words are about, in terms of `shown`.
     """
     images = () if image is None else (image,)
     return Sample(
@@ -132,6 +136,8 @@ def one_round(
         targets=targets,
         task=task,
         answer=answer,
+        shown=shown,
+        looks=looks,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from superlink.workflows.train.config import TrainConfig
+from superlink.workflows.train.recipes.answers import shapes_answers
 from superlink.workflows.train.recipes.decoders import smoke_detector, tiny_detector
 from superlink.workflows.train.recipes.family import shapes_family, shapes_family_smoke
 from superlink.workflows.train.recipes.router import shapes_system, shapes_tokenizer
@@ -37,6 +38,7 @@ __all__ = [
     "glances",
     "held_out",
     "pictures",
+    "shapes_answers",
     "shapes_family",
     "shapes_family_smoke",
     "shapes_sentences",
@@ -54,6 +56,7 @@ GROWING: dict[str, Callable[..., TrainConfig]] = {
     "shapes-family": shapes_family,
     "shapes-family-smoke": shapes_family_smoke,
     "shapes-sentences": shapes_sentences,
+    "shapes-answers": shapes_answers,
 }
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes-tiny": shapes_tiny,

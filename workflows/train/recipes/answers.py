@@ -1,0 +1,56 @@
+"""Questions and captions for the router of a whole family, whose decoders stay as they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from superlink.agents.embedded import model_folder
+from superlink.workflows.data.shapes_samples import ShapesMix
+from superlink.workflows.train.config import Stage, TrainConfig
+from superlink.workflows.train.kept_links import KEPT_LINKS
+from superlink.workflows.train.looks import ANSWER_LOOKS, ANSWER_READS, PHRASE_LOOKS
+from superlink.workflows.train.recipes.family import SPEAKING, shapes_family
+from superlink.workflows.train.recipes.sources import GLANCING_ALL, LISTING_ALL, glances, words
+from superlink.workflows.train.systems import SavedSystem
+
+QUIZZES, CAPTIONS, GLANCES, WORDS = 36, 16, 8, 40  # rows of a step
+LOOKING = {PHRASE_LOOKS: 0.2, ANSWER_READS: 0.4, ANSWER_LOOKS: 0.2}
+
+
+def shapes_answers(start: str | Path = "tiny") -> TrainConfig:
+    """The router of a family alone: where to look for answers, with its links held.
+
+    Args:
+        start: an embedded model by its name, or a model folder.
+    """
+    quizzes = glances(224, float(QUIZZES), mix=ShapesMix.only("quiz"))
+    captions = glances(224, float(CAPTIONS), mix=ShapesMix.only("caption"))
+    # 5 s of two cores: 2.8 hours.
+    stage = Stage(
+        name="answers",
+        steps=2000,
+        mixture=(
+            replace(quizzes, name="quizzes-224"),
+            replace(captions, name="captions-224"),
+            glances(224, float(GLANCES), mix=GLANCING_ALL),
+            words(float(WORDS), mix=LISTING_ALL),
+        ),
+        lr=1.2e-3,
+        warmup=40,
+        floor=0.02,
+        global_batch=QUIZZES + CAPTIONS + GLANCES + WORDS,
+        micro_batch=10,
+        trainable=SPEAKING,
+    )
+    return replace(
+        shapes_family(start),
+        name="shapes-answers",
+        system=SavedSystem(folder=model_folder(start).absolute(), name="tiny", dtype="fp16"),
+        stages=(stage,),
+        workers=2,
+        average=None,
+        loss_weights={KEPT_LINKS: 1.0, **LOOKING},
+        kept_links_share=0.25,
+        validation=(),
+    )
