@@ -6,14 +6,16 @@ chance. Data that knows what its words are about (`Sample.looks`) can say it. So
 model are asked for it, the others stay free:
 
     phrase_looks   the last token of "the red star" attends to the visual tokens that the star covers
+    phrase_names   and, some layers later, names what is there through the router's own output layer
     answer_reads   the tokens that an answer is written from attend to the last tokens of such phrases
     answer_looks   and, in later layers, to the visual tokens themselves
 
-Each is the cross-entropy of a head's attention (supervised attention: Liu et al. 2017, "Attention
-correctness in neural image captioning"; Qiao et al. 2018, "Exploring human-like attention supervision in
-visual question answering"). The weights of all three are 0 unless a run asks for them.
+All but the second are the cross-entropy of a head's attention (supervised attention: Liu et al. 2017,
+"Attention correctness in neural image captioning"; Qiao et al. 2018, "Exploring human-like attention
+supervision in visual question answering"). Their weights are 0 unless a run asks for them.
 
-Axes: B rows, T positions, K positions that are asked for something, n visual tokens of a tile, H heads.
+Axes: B rows, T positions, K positions that are asked for something, n visual tokens of a tile, H heads,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -37,17 +39,18 @@ from superlink.workflows.data.samples import Look, Sample
 from superlink.workflows.train.config import Heads, Looking
 from superlink.workflows.train.patch_words import squares
 
-PHRASE_LOOKS, ANSWER_READS, ANSWER_LOOKS = "phrase_looks", "answer_reads", "answer_looks"
-LOOKS = (PHRASE_LOOKS, ANSWER_READS, ANSWER_LOOKS)
+PHRASE_LOOKS, PHRASE_NAMES = "phrase_looks", "phrase_names"
+ANSWER_READS, ANSWER_LOOKS = "answer_reads", "answer_looks"
+LOOKS = (PHRASE_LOOKS, PHRASE_NAMES, ANSWER_READS, ANSWER_LOOKS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LookGoal:
-    """Where attention should go from some positions of a batch."""
+    """Where attention should go from some positions of a batch, or what they should name."""
 
     rows: Tensor  # (K,) int64
     positions: Tensor  # (K,) int64
-    shares: Tensor  # (K, T) what each position of the row should get; sums to 1
+    shares: Tensor  # (K, T) what each position of the row should get, or (K, V) each word; sums to 1
 
     def to(self, device: torch.device) -> LookGoal:
         return LookGoal(self.rows.to(device), self.positions.to(device), self.shares.to(device))
@@ -57,14 +60,13 @@ class LookGoal:
 class _Goals:
     """`LookGoal` of one kind, as it grows."""
 
-    length: int  # T
+    length: int  # T, or V
     rows: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     shares: list[Tensor] = field(default_factory=list)
 
     def add(self, row: int, position: int, columns: Tensor, shares: Tensor) -> None:
-        whole = torch.zeros(self.length)
-        whole[columns] = shares
+        whole = torch.zeros(self.length).index_add(0, columns, shares)
         self.rows.append(row)
         self.positions.append(position)
         self.shares.append(whole)
@@ -84,6 +86,7 @@ def look_goals(
         DataError: a sample tells of a picture that is missing, or of another size.
     """
     goals = {name: _Goals(rows.input_ids.shape[1]) for name in LOOKS}
+    goals[PHRASE_NAMES].length = config.llm["vocab_size"]
     visual = rows.input_ids == config.token_ids.image_patch
     for row, sample in enumerate(samples):
         if not sample.looks or sample.shown is None:
@@ -92,7 +95,11 @@ def look_goals(
         if len(columns) < config.tokens_per_tile:
             continue
         of_row = _Row(
-            row, columns, squares(sample, config).flatten(1), _Spelled.of(rows, row, sample, tokenizer)
+            index=row,
+            visual=columns,
+            cells=squares(sample, config).flatten(1),
+            words=_Spelled.of(rows, row, sample, tokenizer),
+            names=_names(sample, tokenizer),
         )
         for look in sample.looks:
             of_row.ask(look, sample, goals)
@@ -105,16 +112,20 @@ class _Row:
     visual: Tensor  # (n,) positions of the tile's visual tokens
     cells: Tensor  # (N, n) how much of each square each thing covers
     words: _Spelled
+    names: Sequence[tuple[int, ...]]  # the words of each thing's name
 
     def ask(self, look: Look, sample: Sample, goals: Mapping[str, _Goals]) -> None:
-        covered = self.cells[list(look.things)]
-        covered = covered[covered.sum(1) > 0]
+        seen = [thing for thing in look.things if self.cells[thing].sum() > 0]
         tokens = self.words.tokens(look)
-        if not len(covered) or not tokens:
+        if not seen or not tokens:
             return
+        covered = self.cells[seen]
         cells = (covered / covered.sum(1, keepdim=True)).mean(0)  # things in equal parts
         if look.names:
             goals[PHRASE_LOOKS].add(self.index, tokens[-1], self.visual, cells)
+            parts = [(word, 1 / len(self.names[one]) / len(seen)) for one in seen for word in self.names[one]]
+            words, shares = (torch.tensor(part) for part in zip(*parts, strict=True))
+            goals[PHRASE_NAMES].add(self.index, tokens[-1], words, shares)
         if sample.conversation[look.message].role == "user":
             return
         asked = [one for one in sample.looks if one.names and one.message == look.message - 1]
@@ -124,6 +135,12 @@ class _Row:
             if phrases and not look.names:
                 share = torch.full((len(phrases),), 1 / len(phrases))
                 goals[ANSWER_READS].add(self.index, token - 1, torch.tensor(phrases), share)
+
+
+def _names(sample: Sample, tokenizer: RouterTokenizer) -> Sequence[tuple[int, ...]]:
+    assert sample.shown is not None
+    names = [sample.shown.names[label] for label in sample.shown.labels]
+    return [tuple(dict.fromkeys(tokenizer.encode(f" {name}"))) for name in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +180,7 @@ class _Spelled:
 
 
 class Watched:
-    """Queries and keys of some layers, as a pass of the language model made them."""
+    """Queries, keys and outputs of some layers, as a pass of the language model made them."""
 
     def __init__(self) -> None:
         self.parts: dict[tuple[int, str], Any] = {}
@@ -211,8 +228,10 @@ def watched(language: LlamaForCausalLM, layers: Collection[int]) -> Iterator[Wat
 
     with ExitStack() as stack:
         for layer in sorted(layers):
-            attention = language.model.layers[layer].self_attn
+            whole = language.model.layers[layer]
+            attention = whole.self_attn
             hooks = [attention.register_forward_pre_hook(turner(layer), with_kwargs=True)]
+            hooks += [whole.register_forward_hook(keeper(layer, "output"))]
             hooks += [
                 getattr(attention, part).register_forward_hook(keeper(layer, part))
                 for part in ("q_proj", "k_proj")
@@ -234,6 +253,25 @@ def looks_loss(language: LlamaForCausalLM, seen: Watched, heads: Heads, goal: Lo
     return total / len(heads.layers)
 
 
+def names_loss(language: LlamaForCausalLM, seen: Watched, layer: int, goal: LookGoal) -> Tensor:
+    """Cross-entropy of words, as the output layer reads them off a layer, summed over a goal's positions."""
+    hidden: Tensor = seen.parts[layer, "output"][goal.rows, goal.positions]
+    logits: Tensor = language.lm_head(language.model.norm(hidden)).float()
+    return -(goal.shares * logits.log_softmax(-1)).sum()
+
+
+def looks_terms(
+    language: LlamaForCausalLM, seen: Watched, looking: Looking, goals: Mapping[str, LookGoal]
+) -> dict[str, Tensor]:
+    """The sum of every term that has goals, by the names of `LOOKS`."""
+    return {
+        name: names_loss(language, seen, looking.phrase_names, goal)
+        if name == PHRASE_NAMES
+        else looks_loss(language, seen, getattr(looking, name), goal)
+        for name, goal in goals.items()
+    }
+
+
 def checked_looking(looking: Looking, language: LlamaForCausalLM) -> Looking:
     """The same.
 
@@ -242,7 +280,9 @@ def checked_looking(looking: Looking, language: LlamaForCausalLM) -> Looking:
     """
     layers, heads = language.config.num_hidden_layers, language.config.num_attention_heads
     for name in LOOKS:
-        wanted: Heads = getattr(looking, name)
+        wanted: Heads | int = getattr(looking, name)
+        if isinstance(wanted, int):
+            wanted = Heads(layers=(wanted,), heads=(0,))
         for what, numbers, count in (("layer", wanted.layers, layers), ("head", wanted.heads, heads)):
             for number in numbers:
                 if not 0 <= number < count:

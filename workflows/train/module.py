@@ -33,7 +33,7 @@ from superlink.workflows.train.looks import (
     Watched,
     checked_looking,
     look_goals,
-    looks_loss,
+    looks_terms,
     watched,
 )
 from superlink.workflows.train.metrics import Stopwatch
@@ -397,11 +397,8 @@ class JointModule(nn.Module):
     def _looks(self, batch: JointBatch, counts: Mapping[str, float], seen: Watched) -> dict[str, Tensor]:
         if self._looking is None:
             return {}
-        language = self.router.language
-        return {
-            name: looks_loss(language, seen, getattr(self._looking, name), goal) / counts[name]
-            for name, goal in batch.looks.items()
-        }
+        terms = looks_terms(self.router.language, seen, self._looking, batch.looks)
+        return {name: total / counts[name] for name, total in terms.items()}
 
     def _links(
         self, output: RouterOutput, batch: JointBatch, row: int, planned: PlannedCall
