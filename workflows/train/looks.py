@@ -7,7 +7,8 @@ model are asked for it, the others stay free:
 
     phrase_looks   the last token of "the red star" attends to the visual tokens that the star covers
     phrase_names   and, some layers later, names what is there through the router's own output layer
-    answer_reads   the tokens that an answer is written from attend to the last tokens of such phrases
+    answer_reads   the tokens that an answer is written from attend to the last tokens of the phrases asked
+                   about; in a caption, to the last token of what was named before
     answer_looks   and, in later layers, to the visual tokens themselves
 
 All but the second are the cross-entropy of a head's attention (supervised attention: Liu et al. 2017,
@@ -128,11 +129,15 @@ class _Row:
             goals[PHRASE_NAMES].add(self.index, tokens[-1], words, shares)
         if sample.conversation[look.message].role == "user":
             return
-        asked = [one for one in sample.looks if one.names and one.message == look.message - 1]
-        phrases = sorted({found[-1] for one in asked if (found := self.words.tokens(one))})
+        named = [one for one in sample.looks if one.names]
+        if look.names:  # what was named before it in the same message
+            read = [one for one in named if one.message == look.message and one.stop <= look.start][-1:]
+        else:  # what was asked about
+            read = [one for one in named if one.message == look.message - 1]
+        phrases = sorted({found[-1] for one in read if (found := self.words.tokens(one))})
         for token in tokens:  # what a token is written from is the position before it
             goals[ANSWER_LOOKS].add(self.index, token - 1, self.visual, cells)
-            if phrases and not look.names:
+            if phrases:
                 share = torch.full((len(phrases),), 1 / len(phrases))
                 goals[ANSWER_READS].add(self.index, token - 1, torch.tensor(phrases), share)
 

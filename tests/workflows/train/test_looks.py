@@ -93,6 +93,21 @@ def test_goals_stand_at_the_words_and_point_at_the_squares_of_their_things() -> 
         torch.testing.assert_close(goal.shares.sum(1), torch.ones(len(goal.rows)))
 
 
+def test_each_name_of_a_caption_reads_the_one_before() -> None:
+    sample = asked(1)
+    question, _ = sample.conversation
+    reply = Message(role="assistant", text="hi red and red, red")
+    looks = tuple(Look(message=1, start=start, stop=start + 3, things=(0,)) for start in (3, 11, 16))
+    caption = replace(sample, conversation=(question, reply), looks=looks)
+    built = module()
+    goals = look_goals(built.prepare([caption]).rows, [caption], tokenizer(), router_config())
+    names = goals["phrase_looks"].positions.tolist()
+    assert words_at(built, [caption], goals["phrase_looks"]) == [" red"] * 3
+    reads = goals["answer_reads"]
+    assert [position + 1 for position in reads.positions.tolist()] == names[1:]
+    assert reads.shares.argmax(1).tolist() == names[:-1]
+
+
 def test_things_share_attention_in_equal_parts_however_large() -> None:
     sample = asked(0)
     assert sample.shown is not None
