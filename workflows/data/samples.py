@@ -31,7 +31,7 @@ class Look:
     message: int  # of the conversation
     start: int  # characters of its text
     stop: int
-    things: tuple[int, ...]  # rows of `Sample.shown`
+    things: tuple[int, ...]  # rows of `Sample.shown`; none where there is no such thing
     names: bool = True  # the words say which things; False: they answer a question about them
 
 

@@ -88,13 +88,14 @@ class Looking:
     """Which heads learn where to look, see looks.py. Phrases come first: later layers read what they saw."""
 
     phrase_looks: Heads = Heads(layers=(1,), heads=(1, 2))
+    phrase_counts: Heads = Heads(layers=(2, 4), heads=(2, 3))
     phrase_names: int = 3  # the layer after which phrases tell what they have seen
     answer_reads: Heads = Heads(layers=(2, 3), heads=(0, 1))
     answer_looks: Heads = Heads(layers=(5, 7), heads=(0, 1))
 
     @property
     def layers(self) -> frozenset[int]:
-        parts = (self.phrase_looks, self.answer_reads, self.answer_looks)
+        parts = (self.phrase_looks, self.phrase_counts, self.answer_reads, self.answer_looks)
         return frozenset((self.phrase_names, *(layer for part in parts for layer in part.layers)))
 
 

@@ -6,12 +6,13 @@ chance. Data that knows what its words are about (`Sample.looks`) can say it. So
 model are asked for it, the others stay free:
 
     phrase_looks   the last token of "the red star" attends to the visual tokens that the star covers
+    phrase_counts  in questions also so that it can count: each thing gets as much as the row's first token
     phrase_names   and, some layers later, names what is there through the router's own output layer
     answer_reads   the tokens that an answer is written from attend to the last tokens of the phrases asked
                    about; in a caption, to the last token of what was named before
     answer_looks   and, in later layers, to the visual tokens themselves
 
-All but the second are the cross-entropy of a head's attention (supervised attention: Liu et al. 2017,
+All but the third are the cross-entropy of a head's attention (supervised attention: Liu et al. 2017,
 "Attention correctness in neural image captioning"; Qiao et al. 2018, "Exploring human-like attention
 supervision in visual question answering"). Their weights are 0 unless a run asks for them.
 
@@ -40,9 +41,12 @@ from superlink.workflows.data.samples import Look, Sample
 from superlink.workflows.train.config import Heads, Looking
 from superlink.workflows.train.patch_words import squares
 
-PHRASE_LOOKS, PHRASE_NAMES = "phrase_looks", "phrase_names"
+PHRASE_LOOKS, PHRASE_COUNTS, PHRASE_NAMES = "phrase_looks", "phrase_counts", "phrase_names"
 ANSWER_READS, ANSWER_LOOKS = "answer_reads", "answer_looks"
-LOOKS = (PHRASE_LOOKS, PHRASE_NAMES, ANSWER_READS, ANSWER_LOOKS)
+LOOKS = (PHRASE_LOOKS, PHRASE_COUNTS, PHRASE_NAMES, ANSWER_READS, ANSWER_LOOKS)
+
+
+_FIRST = 0  # the token of a row that gets what no thing gets
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,27 +122,37 @@ class _Row:
     def ask(self, look: Look, sample: Sample, goals: Mapping[str, _Goals]) -> None:
         seen = [thing for thing in look.things if self.cells[thing].sum() > 0]
         tokens = self.words.tokens(look)
-        if not seen or not tokens:
+        if not tokens or len(seen) < len(look.things):
             return
-        covered = self.cells[seen]
-        cells = (covered / covered.sum(1, keepdim=True)).mean(0)  # things in equal parts
+        each = self.cells[seen]
+        each = each / each.sum(1, keepdim=True)  # things in equal parts, however large
+        if sample.conversation[look.message].role == "user":
+            whole = torch.cat([torch.ones(1), each.sum(0)]) / (len(seen) + 1)
+            columns = torch.cat([torch.tensor([_FIRST]), self.visual])
+            goals[PHRASE_COUNTS].add(self.index, tokens[-1], columns, whole)
+        else:
+            self._answer(look, sample, tokens, goals)
+        if not seen:
+            return
         if look.names:
-            goals[PHRASE_LOOKS].add(self.index, tokens[-1], self.visual, cells)
+            goals[PHRASE_LOOKS].add(self.index, tokens[-1], self.visual, each.mean(0))
             parts = [(word, 1 / len(self.names[one]) / len(seen)) for one in seen for word in self.names[one]]
             words, shares = (torch.tensor(part) for part in zip(*parts, strict=True))
             goals[PHRASE_NAMES].add(self.index, tokens[-1], words, shares)
-        if sample.conversation[look.message].role == "user":
-            return
+        if sample.conversation[look.message].role == "assistant":
+            for token in tokens:  # what a token is written from is the position before it
+                goals[ANSWER_LOOKS].add(self.index, token - 1, self.visual, each.mean(0))
+
+    def _answer(self, look: Look, sample: Sample, tokens: list[int], goals: Mapping[str, _Goals]) -> None:
         named = [one for one in sample.looks if one.names]
         if look.names:  # what was named before it in the same message
             read = [one for one in named if one.message == look.message and one.stop <= look.start][-1:]
         else:  # what was asked about
             read = [one for one in named if one.message == look.message - 1]
         phrases = sorted({found[-1] for one in read if (found := self.words.tokens(one))})
-        for token in tokens:  # what a token is written from is the position before it
-            goals[ANSWER_LOOKS].add(self.index, token - 1, self.visual, cells)
-            if phrases:
-                share = torch.full((len(phrases),), 1 / len(phrases))
+        if phrases:
+            share = torch.full((len(phrases),), 1 / len(phrases))
+            for token in tokens:
                 goals[ANSWER_READS].add(self.index, token - 1, torch.tensor(phrases), share)
 
 

@@ -16,7 +16,7 @@ from superlink.router.messages import Message
 from superlink.workflows.data.samples import Look, Sample
 from superlink.workflows.train.collective import Alone
 from superlink.workflows.train.config import Heads, Looking, Source, Stage
-from superlink.workflows.train.looks import LookGoal, look_goals, looks_loss, watched
+from superlink.workflows.train.looks import LOOKS, LookGoal, look_goals, looks_loss, watched
 from superlink.workflows.train.loop import TrainLoop
 from superlink.workflows.train.metrics import read_lines
 from superlink.workflows.train.module import JointModule
@@ -25,11 +25,12 @@ from tests.workflows.train.tiny_system import COLOURS, router_config, tokenizer,
 # A tile of 2 x 2 visual tokens, two layers of two heads.
 LOOKING = Looking(
     phrase_looks=Heads(layers=(0,), heads=(0,)),
+    phrase_counts=Heads(layers=(1,), heads=(1,)),
     phrase_names=0,
     answer_reads=Heads(layers=(0, 1), heads=(1,)),
     answer_looks=Heads(layers=(1,), heads=(0,)),
 )
-ALL = {"phrase_looks": 1.0, "phrase_names": 1.0, "answer_reads": 1.0, "answer_looks": 1.0}
+ALL = dict.fromkeys(LOOKS, 1.0)
 
 
 def asked(place: int = 1, colour: str = "red", *, size: tuple[int, int] = (8, 8)) -> Sample:
@@ -117,8 +118,19 @@ def test_things_share_attention_in_equal_parts_however_large() -> None:
     shown = replace(sample.shown, masks=masks, xyxy=boxes, scores=ones, labels=np.zeros(2, np.int64))
     look = replace(sample.looks[0], things=(0, 1))
     both = replace(sample, shown=shown, looks=(look,))
-    goal = look_goals(module().prepare([both]).rows, [both], tokenizer(), router_config())["phrase_looks"]
-    assert goal.shares[goal.shares > 0].tolist() == [0.5, 0.5]
+    goals = look_goals(module().prepare([both]).rows, [both], tokenizer(), router_config())
+    looks, counts = goals["phrase_looks"].shares, goals["phrase_counts"].shares
+    assert looks[looks > 0].tolist() == [0.5, 0.5]
+    assert counts[counts > 0].tolist() == pytest.approx([1 / 3] * 3)  # as much for the row's first token
+    assert counts[0, 0] > 0
+
+
+def test_of_what_is_not_there_the_first_token_gets_all_and_its_answer_still_reads_the_phrase() -> None:
+    sample = asked(0)
+    none = replace(sample, looks=tuple(replace(look, things=()) for look in sample.looks))
+    goals = look_goals(module().prepare([none]).rows, [none], tokenizer(), router_config())
+    assert set(goals) == {"phrase_counts", "answer_reads"}
+    assert goals["phrase_counts"].shares[0].nonzero()[:, 0].tolist() == [0]
 
 
 def test_words_that_are_not_in_the_row_and_hidden_things_ask_for_nothing() -> None:

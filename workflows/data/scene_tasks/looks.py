@@ -33,7 +33,7 @@ def looks_at(
     found = []
     for words, items in spoken:
         start = text.lower().find(words.lower())
-        if start >= 0 and items:
+        if start >= 0:
             things = tuple(sorted(rows[item.index] for item in items))
             stop = start + len(words)
             found.append(Look(message=message, start=start, stop=stop, things=things, names=names))

@@ -57,7 +57,7 @@ class Question:
     text: str
     reply: str
     world: World  # that it is about: another one where the first did not suit
-    spoken: tuple[Spoken, ...]  # phrases of things that are there
+    spoken: tuple[Spoken, ...]  # phrases, of things that may not be there
 
     def looks(self, message: int = 0) -> tuple[Look, ...]:
         """What its phrases are about, and its whole reply, where it stands at `message`."""
@@ -100,8 +100,7 @@ def asked(rng: Random, split: Split, world: World, kind: str) -> Question | None
             return words
         text = listed(rng, words, form)
         items = {item.index: item for phrase in words for item in seen.source.objects(phrase)}
-        if items:
-            spoken.append((text, [*items.values()]))
+        spoken.append((text, [*items.values()]))
         return text
 
     text = worded(rng, "vqa", split, section, said)

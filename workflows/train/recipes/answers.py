@@ -9,13 +9,25 @@ from superlink.agents.embedded import model_folder
 from superlink.workflows.data.shapes_samples import ShapesMix
 from superlink.workflows.train.config import Stage, TrainConfig
 from superlink.workflows.train.kept_links import KEPT_LINKS
-from superlink.workflows.train.looks import ANSWER_LOOKS, ANSWER_READS, PHRASE_LOOKS, PHRASE_NAMES
+from superlink.workflows.train.looks import (
+    ANSWER_LOOKS,
+    ANSWER_READS,
+    PHRASE_COUNTS,
+    PHRASE_LOOKS,
+    PHRASE_NAMES,
+)
 from superlink.workflows.train.recipes.family import SPEAKING, shapes_family
 from superlink.workflows.train.recipes.sources import GLANCING_ALL, LISTING_ALL, glances, words
 from superlink.workflows.train.systems import SavedSystem
 
 QUIZZES, CAPTIONS, GLANCES, WORDS = 36, 16, 8, 40  # rows of a step
-LOOKING = {PHRASE_LOOKS: 0.2, PHRASE_NAMES: 0.1, ANSWER_READS: 0.4, ANSWER_LOOKS: 0.2}
+LOOKING = {
+    PHRASE_LOOKS: 0.2,
+    PHRASE_COUNTS: 0.1,
+    PHRASE_NAMES: 0.1,
+    ANSWER_READS: 0.4,
+    ANSWER_LOOKS: 0.2,
+}
 
 
 def shapes_answers(start: str | Path = "tiny") -> TrainConfig:
