@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from superlink.agents.sentences import bare
 from superlink.agents.turn import Turn
 from superlink.decoders.artifacts import Artifact, Boxes, Keypoints, Masks, Picture, Text
 
@@ -18,15 +19,23 @@ MOST_CHARACTERS = 2000  # of the words of a reply
 MOST_POINTS = 17  # of one instance
 
 
-def describe(turn: Turn, *, picture: str = "", makes: type[Artifact] | None = None) -> str:
+def describe(
+    turn: Turn, *, picture: str = "", makes: type[Artifact] | None = None, keypoints: Sequence[str] = ()
+) -> str:
     """The turn in a few lines.
 
     Args:
         turn: what a question gave.
         picture: id of the picture that it is about.
         makes: the kind of artifact that was hoped for; None = words.
+        keypoints: names that were asked for; those that nobody looked for are told.
     """
     lines = [_artifact(one, picture) for one in turn.artifacts]
+    looked_for = dict.fromkeys(
+        name for one in turn.artifacts if isinstance(one, Keypoints) for name in one.keypoint_names
+    )
+    if looked_for and (others := [name for name in keypoints if bare(name).lower() not in looked_for]):
+        lines.append(f"not looked for: {', '.join(others)}; what was: {', '.join(looked_for)}")
     lines += [f"failed: {one.call_id.partition('.')[0]} ({one.kind}): {one.error}" for one in turn.failures]
     if makes is not None and not turn.failures and not any(isinstance(one, makes) for one in turn.artifacts):
         lines.append(f"no {makes.__name__.lower()} came back; the system answered in words")

@@ -182,7 +182,8 @@ class Toolbox:
         meters = [self.meter] + ([] if meter is None else [meter])
         turn = self._asked(question, getattr(given, "seed", 0), meters)
         shown = "" if picture is None else self._store.name_of(picture)
-        text = describe(turn, picture=shown, makes=spec.makes)
+        points = getattr(given, "keypoints", ())
+        text = describe(turn, picture=shown, makes=spec.makes, keypoints=points)
         if isinstance(given, Count) and (boxes := [one for one in turn.artifacts if isinstance(one, Boxes)]):
             text = f"{counted(boxes[0])} on {shown}; they are {boxes[0].origin.id}"
         return ToolAnswer(text=text, turn=turn, spent=meters[-1].spent)

@@ -172,6 +172,16 @@ def test_every_route_has_a_tool_that_asks_in_plain_words_and_gives_its_artifact(
     assert name in toolbox.names
 
 
+def test_a_keypoint_that_nobody_looked_for_is_told(family: Model) -> None:
+    """The words of an answer decide what is looked for; a caller's own names may not be among them."""
+    system, _ = scripted(family, *["<det>person</det>[DET] with <det>nose</det>[POSE]"] * 3)
+    toolbox = Toolbox(system, pictures=[scene()])
+    other = called(toolbox, "pose", {"keypoints": ["the Nose", "antenna"]})
+    assert str(other.content).splitlines()[-1] == "not looked for: antenna; what was: nose"
+    assert "not looked for" not in str(called(toolbox, "pose", {"keypoints": ["nose"]}).content)
+    assert "not looked for" not in str(called(toolbox, "pose", {}).content)
+
+
 def test_words_are_the_content_where_words_are_asked_for(family: Model) -> None:
     system, engine = scripted(family, "a star.", "the largest.", "here.")
     toolbox = Toolbox(system, pictures=[scene()])
