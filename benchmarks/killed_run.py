@@ -133,7 +133,7 @@ class Run:
                     raise RuntimeError(f"the run ended with {child.returncode} before it could be killed")
                 if time.monotonic() - begin > self._patience:
                     raise TimeoutError(f"no {records} results after {self._patience:.0f} seconds")
-                time.sleep(0.01)
+                time.sleep(0.05)
         finally:
             child.kill()  # SIGKILL: nothing of it can still put things in order
             child.wait()

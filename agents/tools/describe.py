@@ -34,7 +34,8 @@ def describe(
     looked_for = dict.fromkeys(
         name for one in turn.artifacts if isinstance(one, Keypoints) for name in one.keypoint_names
     )
-    if looked_for and (others := [name for name in keypoints if bare(name).lower() not in looked_for]):
+    known = {name.lower() for name in looked_for}
+    if known and (others := [name for name in keypoints if bare(name).lower() not in known]):
         lines.append(f"not looked for: {', '.join(others)}; what was: {', '.join(looked_for)}")
     lines += [f"failed: {one.call_id.partition('.')[0]} ({one.kind}): {one.error}" for one in turn.failures]
     if makes is not None and not turn.failures and not any(isinstance(one, makes) for one in turn.artifacts):

@@ -39,13 +39,11 @@ from superlink.router.errors import InputError
 from superlink.router.tokenizer import RouterTokenizer
 from superlink.workflows.data.samples import Look, Sample
 from superlink.workflows.train.config import Heads, Looking
-from superlink.workflows.train.patch_words import squares
+from superlink.workflows.train.patch_words import name_words, squares
 
 PHRASE_LOOKS, PHRASE_COUNTS, PHRASE_NAMES = "phrase_looks", "phrase_counts", "phrase_names"
 ANSWER_READS, ANSWER_LOOKS = "answer_reads", "answer_looks"
 LOOKS = (PHRASE_LOOKS, PHRASE_COUNTS, PHRASE_NAMES, ANSWER_READS, ANSWER_LOOKS)
-
-
 _FIRST = 0  # the token of a row that gets what no thing gets
 
 
@@ -104,7 +102,7 @@ def look_goals(
             visual=columns,
             cells=squares(sample, config).flatten(1),
             words=_Spelled.of(rows, row, sample, tokenizer),
-            names=_names(sample, tokenizer),
+            names=name_words(sample, tokenizer),
         )
         for look in sample.looks:
             of_row.ask(look, sample, goals)
@@ -156,12 +154,6 @@ class _Row:
                 goals[ANSWER_READS].add(self.index, token - 1, torch.tensor(phrases), share)
 
 
-def _names(sample: Sample, tokenizer: RouterTokenizer) -> Sequence[tuple[int, ...]]:
-    assert sample.shown is not None
-    names = [sample.shown.names[label] for label in sample.shown.labels]
-    return [tuple(dict.fromkeys(tokenizer.encode(f" {name}"))) for name in names]
-
-
 @dataclass(frozen=True, slots=True)
 class _Spelled:
     """Where in a row the messages of its conversation stand."""
@@ -179,13 +171,14 @@ class _Spelled:
             first.append(len(spelled) + len(piece) - len(piece.lstrip(b" ")))
             owners += [position] * len(piece)
             spelled += piece
-        spelled, at, starts = spelled.lower(), 0, {}  # a vocabulary may know small letters alone
+        spelled, end, starts = spelled.lower(), len(spelled), {}  # a vocabulary may know small letters alone
         texts = [message.text for message in sample.conversation]
-        for message, text in enumerate(texts):
-            words = text.encode().lower()
-            found = spelled.find(words, at)
-            if words and found >= 0:
-                starts[message], at = found, found + len(words)
+        # The last one first: a row that is full has lost its oldest rounds, and replies are often the same.
+        for message, text in reversed([*enumerate(texts)]):
+            end = spelled.rfind(text.encode().lower(), 0, end)
+            if end < 0:
+                break
+            starts[message] = end
         return cls(starts, owners, first, texts)
 
     def tokens(self, look: Look) -> list[int]:

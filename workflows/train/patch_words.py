@@ -55,10 +55,20 @@ def patch_goal(sample: Sample, tokenizer: RouterTokenizer, config: RouterConfig)
     empty &= torch.arange(len(total)) % _EMPTY_EVERY == sum(sample.source.encode()) % _EMPTY_EVERY
     shares = torch.cat([covered / total.clamp(min=_ENOUGH)[:, None], empty[:, None].float()], dim=1)
     places = (full | empty).nonzero()[:, 0]
-    names = [shown.names[label] for label in shown.labels]
-    # With a space in front, as words stand inside a sentence.
-    words = tuple(tuple(dict.fromkeys(tokenizer.encode(f" {name}"))) for name in (*names, NOTHING))
+    words = (*name_words(sample, tokenizer), _words(NOTHING, tokenizer))
     return PatchGoal(words, places, shares[places])
+
+
+def name_words(sample: Sample, tokenizer: RouterTokenizer) -> tuple[tuple[int, ...], ...]:
+    """The words of the name of each thing that a sample shows, every one once."""
+    assert sample.shown is not None
+    names = sample.shown.names
+    return tuple(_words(names[label], tokenizer) for label in sample.shown.labels)
+
+
+def _words(name: str, tokenizer: RouterTokenizer) -> tuple[int, ...]:
+    # With a space in front, as words stand inside a sentence.
+    return tuple(dict.fromkeys(tokenizer.encode(f" {name}")))
 
 
 def squares(sample: Sample, config: RouterConfig) -> Tensor:

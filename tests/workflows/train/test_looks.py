@@ -148,6 +148,29 @@ def test_words_that_are_not_in_the_row_and_hidden_things_ask_for_nothing() -> No
     assert look_goals(rows, [unseen], tokenizer(), router_config()) == {}
 
 
+def test_rounds_that_a_full_row_has_lost_are_not_looked_for_in_others() -> None:
+    """All rounds say the same: only counting from the end tells them apart."""
+    sample, rounds = asked(1), 40
+    question, reply = sample.conversation
+    later = (replace(question, images=()), reply)
+    for before in (0, rounds - 1):  # the first round, which the row has lost, and the last
+        long = replace(
+            sample,
+            conversation=(question, reply, *later * (rounds - 1)),
+            looks=tuple(replace(look, message=look.message + 2 * before) for look in sample.looks),
+        )
+        built = module()
+        rows = built.prepare([long]).rows
+        said = [tokenizer().decode([int(token)]) for token in rows.input_ids[0]]
+        asked_at = [place for place, word in enumerate(said) if word == " red"][::2]
+        assert len(asked_at) < rounds
+        goals = look_goals(rows, [long], tokenizer(), router_config())
+        if before:
+            assert goals["phrase_looks"].positions.tolist() == asked_at[-1:]
+        else:
+            assert goals == {}
+
+
 def test_masks_of_another_size_are_refused() -> None:
     with pytest.raises(DataError, match="tells what a picture of 8 x 9 shows"):
         module().prepare([asked(size=(8, 9))])
