@@ -48,6 +48,8 @@ class Sample:
     shown: Masks | None = None
     # What words are about, where attention is to learn to look there.
     looks: tuple[Look, ...] = ()
+    # The picture in front shows nothing of what is said: words alone decide the reply.
+    unseen: bool = False
 
 
 class Dataset(Protocol):

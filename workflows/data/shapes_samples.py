@@ -1,7 +1,7 @@
 """Samples of the shapes world: a conversation, a picture, and what its decoders should answer.
 
     ShapesSamples(1000, seed=3)[17]    # with a rendered scene and targets
-    TextSamples(1000, seed=3)[17]      # words only, thousands a second
+    TextSamples(1000, seed=3)[17]      # words only, thousands a second; on request with any scene in front
 
 The same (seed, index, split) always gives the same sample.
 """
@@ -41,18 +41,27 @@ class TextSamples:
         seed: of the stream.
         split: "train" draws from the templates for training, "heldout" from the others only.
         mix: how often each task is drawn.
+        pictures: every conversation begins with a scene that has nothing to do with its words. A router that
+            answers questions about pictures would otherwise answer in words wherever there is one.
 
     Raises:
         DataError: the mix has tasks whose answers only a picture gives.
     """
 
     def __init__(
-        self, length: int, *, seed: int = 0, split: Split = "train", mix: ShapesMix | None = None
+        self,
+        length: int,
+        *,
+        seed: int = 0,
+        split: Split = "train",
+        mix: ShapesMix | None = None,
+        pictures: SceneConfig | None = None,
     ) -> None:
         self._length = length
         self._seed = seed
         self._split: Split = split
         self._mix = mix or ShapesMix()
+        self._pictures = pictures
         self._source = Vocabulary(self._mix.open_share)
         unseen = sorted(set(self._mix.scene_tasks) - SPOKEN_TASKS)
         if unseen:
@@ -64,6 +73,13 @@ class TextSamples:
         return self._length
 
     def __getitem__(self, index: int) -> Sample:
+        said = self._said(index)
+        if self._pictures is None:
+            return said
+        scene = Scene.generate(scene_seed(f"unseen:{self._split}", self._seed, index), self._pictures)
+        return _behind(scene, said)
+
+    def _said(self, index: int) -> Sample:
         rng = _stream("text", self._seed, self._split, index, self._length)
         source = f"text:{self._split}:{self._seed}:{index}"
         turns = None
@@ -238,6 +254,12 @@ def scene_seed(stream: str, seed: int, index: int) -> int:
 def _without_picture(sample: Sample) -> Sample:
     messages = tuple(replace(message, images=(), prompts=()) for message in sample.conversation)
     return replace(sample, conversation=messages, image=None, targets=())
+
+
+def _behind(scene: Scene, sample: Sample) -> Sample:
+    """The same words with a picture in front."""
+    first, *others = sample.conversation
+    return replace(sample, conversation=(replace(first, images=(scene.image(),)), *others), unseen=True)
 
 
 def _targets(

@@ -124,7 +124,7 @@ class Stage:
     # backbones alone, and no language is learned. "pictures": so for autoencoders of painters, which learn
     # in no other lesson; the latents' scale is right when the stage ends.
     lesson: Lesson = "all"
-    # Share of the rows without pictures that are learned: the hardest ones, see hardest.py. Each worker
+    # Share of rows without pictures to see that are learned: the hardest ones, see hardest.py. Each worker
     # chooses among its own rows, so one worker and two learn other rows of the same batch.
     hardest: float = 1.0
     # Parts that begin this stage with the weights that other parts have then, by their names:

@@ -4,7 +4,8 @@ Once a router understands nine sentences of ten, most rows of a step teach it no
 come four fifths of the loss. A forward pass without a graph costs a third of learning a row, so a stage may
 draw many sentences and learn only those that the router finds hardest (selective backpropagation, Jiang et
 al. 2019, "Accelerating Deep Learning by Focusing on the Biggest Losers"), and a few of the others, so that
-none is forgotten. Rows with pictures, to look at or to make, all stay: they teach more than words.
+none is forgotten. Rows with pictures, to look at or to make, all stay: they teach more than words. Only of
+pictures that show nothing of what is said (`Sample.unseen`) the words alone are learned.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def nats(module: JointModule, samples: Sequence[Sample], *, at_once: int) -> lis
 
 
 def hardest(module: JointModule, samples: Sequence[Sample], share: float, *, at_once: int) -> list[Sample]:
-    """Every sample with a picture or a target, and `share` of the others, at least one of them.
+    """Every sample with a picture to see or a target, and `share` of the others, at least one of them.
 
     A sixth of these, rounded up, are drawn by chance from those that are not among the hardest.
 
@@ -72,4 +73,5 @@ def hardest(module: JointModule, samples: Sequence[Sample], share: float, *, at_
 
 def _stays(sample: Sample) -> bool:
     """Whether more than words can be learned from it."""
-    return bool(sample.targets) or sample.image is not None or any(m.images for m in sample.conversation)
+    is_seen = any(message.images for message in sample.conversation) and not sample.unseen
+    return bool(sample.targets) or sample.image is not None or is_seen

@@ -22,7 +22,7 @@ from superlink.workflows.data.instructions.vocabulary import nouns
 from superlink.workflows.data.instructions.words import COLORS, GENERIC, HALVES, PLACES, SHAPES, plural
 from superlink.workflows.data.samples import Dataset, Sample
 from superlink.workflows.data.scene_phrases import ScenePhrases
-from superlink.workflows.data.shapes import COLOR_NAMES, Scene
+from superlink.workflows.data.shapes import COLOR_NAMES, Scene, SceneConfig
 from superlink.workflows.data.shapes import SHAPES as DRAWN
 from superlink.workflows.data.shapes_samples import (
     ClassSamples,
@@ -30,6 +30,7 @@ from superlink.workflows.data.shapes_samples import (
     TextSamples,
     corpus,
     expected_routing,
+    scene_seed,
 )
 
 TOKENS = ("[DET]", "[GRD]", "[SEG]")
@@ -70,6 +71,21 @@ def test_every_text_sample_is_a_well_formed_conversation(index: int, split: Spli
     check_conversation(sample)
     assert sample.image is None
     assert sample.targets == ()
+
+
+@settings(max_examples=20)
+@given(index=indices, split=splits)
+def test_a_picture_in_front_changes_no_word_of_a_text_sample(index: int, split: Split) -> None:
+    scenes = SceneConfig(height=48, width=64)
+    bare, behind = (TextSamples(10**6, split=split, pictures=pictures)[index] for pictures in (None, scenes))
+    assert [(m.role, m.text) for m in behind.conversation] == [(m.role, m.text) for m in bare.conversation]
+    assert [len(m.images) for m in behind.conversation] == [1] + [0] * (len(bare.conversation) - 1)
+    scene = Scene.generate(scene_seed(f"unseen:{split}", 0, index), scenes)
+    np.testing.assert_array_equal(behind.conversation[0].images[0], scene.image())
+    assert behind.unseen
+    assert not bare.unseen
+    assert behind.targets == ()
+    assert behind.image is None  # there is nothing for decoders to look at
 
 
 @settings(max_examples=200)

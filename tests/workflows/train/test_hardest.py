@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -105,6 +106,26 @@ def test_rows_with_pictures_to_see_or_to_make_are_all_learned(module: JointModul
     chosen = hardest(module, [*SENTENCES, *shown, *made], 1 / 3, at_once=4)
     assert len(chosen) == len(shown) + len(made) + 6
     assert all(any(one is other for other in chosen) for one in [*shown, *made])
+
+
+def test_pictures_that_show_nothing_of_what_is_said_do_not_keep_a_row(module: JointModule) -> None:
+    """They stand in front of the words as they do in a session, and the hardest of such rows are learned."""
+    picture = np.full((8, 8, 3), 90, np.uint8)
+    behind = [
+        replace(
+            one,
+            conversation=(replace(one.conversation[0], images=(picture,)), *one.conversation[1:]),
+            unseen=True,
+        )
+        for one in SENTENCES
+    ]
+    surprise = dict(zip(map(id, behind), nats(module, behind, at_once=4), strict=True))
+    assert sorted(surprise.values()) != pytest.approx(sorted(nats(module, SENTENCES, at_once=4)))
+    chosen = hardest(module, behind, 1 / 3, at_once=4)
+    assert len(chosen) == 6
+    left = [surprise[id(one)] for one in behind if not any(one is other for other in chosen)]
+    assert min(surprise[id(one)] for one in chosen[:5]) >= max(left)
+    assert len(hardest(module, [replace(one, unseen=False) for one in behind], 1 / 3, at_once=4)) == 18
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -129,10 +129,11 @@ LISTING_ALL = replace(
 PAINTING = replace(ShapesMix.only("generate"), edit=1.0)
 
 
-def words(weight: float = 1.0, *, mix: ShapesMix | None = None) -> Source:
-    """Conversations without pictures."""
-    opened = partial(TextSamples, ENDLESS, mix=mix or SPEAKING)
-    return Source(name="words", open=opened, weight=weight)
+def words(weight: float = 1.0, *, mix: ShapesMix | None = None, side: int | None = None) -> Source:
+    """Conversations without pictures, or behind one of `side` pixels that has nothing to do with them."""
+    pictures = SceneConfig(height=side, width=side) if side else None
+    opened = partial(TextSamples, ENDLESS, mix=mix or SPEAKING, pictures=pictures)
+    return Source(name=f"words-{side}" if side else "words", open=opened, weight=weight)
 
 
 def pictures(side: int, weight: float = 1.0, *, mix: ShapesMix | None = None, least: float = 0.085) -> Source:
