@@ -73,15 +73,21 @@ def grounding(
 
 
 def keypoints(
-    answer: Answer, asked: Iterator[Asked[Keypoints]], batch: int, progress: Progress | None
+    answer: Answer,
+    asked: Iterator[Asked[Keypoints]],
+    batch: int,
+    progress: Progress | None,
+    *,
+    of_people: bool = False,
 ) -> list[Metric]:
-    """Average precision over OKS, and PCK."""
+    """Average precision over OKS, and PCK; `of_people` as in `poses`."""
     every_one = ranked(answer, asked, keypoints_of, batch, progress)
     found = [(one.truth, served, every) for one, served, every in every_one]  # and not its picture
     return poses(
         named_alike([truth for truth, _, _ in found]),
         [served for _, served, _ in found],
         [every for _, _, every in found],
+        of_people=of_people,
     )
 
 

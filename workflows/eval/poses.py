@@ -92,7 +92,11 @@ def named_alike(truths: Sequence[Keypoints]) -> list[Keypoints]:
 
 
 def poses(
-    truths: Sequence[Keypoints], served: Sequence[Keypoints], every: Sequence[Keypoints] | None = None
+    truths: Sequence[Keypoints],
+    served: Sequence[Keypoints],
+    every: Sequence[Keypoints] | None = None,
+    *,
+    of_people: bool = False,
 ) -> list[Metric]:
     """Both scores.
 
@@ -100,17 +104,44 @@ def poses(
         truths: what there is.
         served: what a user gets.
         every: what average precision ranks; None = what a user gets.
+        of_people: names are phrases for people ("the tall man"), not classes: average precision is of one
+            class, COCO's "person", and its mean over phrases stands beside it.
 
     Raises:
         ValueError: as `keypoint_precision`.
     """
-    precision = keypoint_precision(truths, served if every is None else every)
+    ranked = served if every is None else every
+    by_name = keypoint_precision(truths, ranked)
+    precision = keypoint_precision(*each_phrase(truths, ranked)) if of_people else by_name
     correct, labelled = pck(truths, served)
-    return [
+    metrics = [
         Metric(group="keypoints", name="OKS AP", value=precision.ap, count=precision.truths),
         Metric(group="keypoints", name="OKS AP50", value=precision.ap50, count=precision.truths),
         Metric(group="keypoints", name=f"PCK@{PCK_SHARE}", value=correct, count=labelled),
     ]
+    if of_people:
+        metrics.append(
+            Metric(group="keypoints", name="OKS AP, mean of phrases", value=by_name.ap, count=by_name.truths)
+        )
+    return metrics
+
+
+def each_phrase(
+    truths: Sequence[Keypoints], found: Sequence[Keypoints]
+) -> tuple[list[Keypoints], list[Keypoints]]:
+    """Every phrase of every picture by itself, as if it were a picture of people: truths, and what was found.
+
+    So what was found for one phrase is right only where this phrase means it, and phrases that many pictures
+    share weigh as much as they occur.
+    """
+    phrases = [(truth, one, name) for truth, one in zip(truths, found, strict=True) for name in truth.names]
+    return [_of(truth, name) for truth, _, name in phrases], [_of(one, name) for _, one, name in phrases]
+
+
+def _of(one: Keypoints, name: str) -> Keypoints:
+    """The instances of one name, as people."""
+    named = one.select(np.flatnonzero([phrase == name for phrase in one.phrases]))
+    return replace(named, labels=np.zeros_like(named.labels), names=("person",))
 
 
 def _keypoint_names(truths: Sequence[Keypoints], found: Sequence[Keypoints]) -> tuple[str, ...]:

@@ -58,13 +58,24 @@ def scene_of(index: int, seed: int) -> Scene:
     return Scene.generate(FIRST_SEED + (seed << 32) + index, SceneConfig())
 
 
-def detection(scenes: int, seed: int) -> Iterator[Asked[Boxes]]:
-    """Boxes of one to five coloured shapes in every scene."""
+def detection(scenes: int, seed: int, *, plainly: bool = False) -> Iterator[Asked[Boxes]]:
+    """Boxes of one to five coloured shapes in every scene.
+
+    Args:
+        scenes: how many.
+        seed: other seeds draw other scenes and ask for other things.
+        plainly: the same things of the same scenes, but all asked for as "Find all ..."; what is missed then
+            was not lost in a wording.
+    """
     for index in range(scenes):
         scene = scene_of(index, seed)
         source = ColoredShapes(scene)
         asked = _instruction(Random(f"detect:{seed}:{index}"), "detect", source)
-        yield Asked(question=question(asked.text, scene.image()), truth=scene.boxes(_groups(source, asked)))
+        text = asked.text
+        if plainly:
+            rng = Random(f"plainly:{seed}:{index}")
+            text = _plainly([request.phrase for request in asked.requests], rng)
+        yield Asked(question=question(text, scene.image()), truth=scene.boxes(_groups(source, asked)))
 
 
 def segmentation(scenes: int, seed: int) -> Iterator[Asked[Masks]]:
@@ -94,9 +105,9 @@ def foreign(pictures: int, seed: int) -> Iterator[Asked[Boxes]]:
         picture = draw_foreign((seed << 20) + index)
         present = [_pair(name) for name in picture.boxes.names]
         names = colored_shapes(rng, present, min(len(present), 5))
-        said = [described(shape, color=color).said_many(rng) for color, shape in names]
+        text = _plainly([described(shape, color=color) for color, shape in names], rng)
         truth = _restricted(picture.boxes, [f"{color} {shape}" for color, shape in names])
-        yield Asked(question=question(f"Find all {listed(said)}.", picture.pixels), truth=truth)
+        yield Asked(question=question(text, picture.pixels), truth=truth)
 
 
 def foreign_people(pictures: int, seed: int) -> Iterator[Asked[Keypoints]]:
@@ -105,6 +116,10 @@ def foreign_people(pictures: int, seed: int) -> Iterator[Asked[Keypoints]]:
         picture = draw_people((seed << 20) + index)
         asked = question("Find the keypoints of every person.", picture.pixels)
         yield Asked(question=asked, truth=picture.keypoints)
+
+
+def _plainly(phrases: Sequence[Phrase], rng: Random) -> str:
+    return f"Find all {listed([phrase.said_many(rng) for phrase in phrases])}."
 
 
 def _pair(name: str) -> tuple[str, str]:

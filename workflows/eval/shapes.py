@@ -107,7 +107,7 @@ def questions_of(part: str, count: int, tokens: Collection[str] = FINDING_TOKENS
     """How many questions a part asks at most of a system that writes these tokens."""
     if part == "wordings":
         return min(4 * count, len(wordings(tokens)))
-    return 2 * count if part == "routing" else count
+    return 2 * count if part in ("routing", "boxes") else count
 
 
 def _teller(progress: Callable[[str, int], None], part: str) -> Progress:
@@ -132,7 +132,9 @@ def _wordings(
 
 
 def _boxes(answer: Answer, count: int, seed: int, batch: int, progress: Progress | None) -> list[Metric]:
-    return finding.boxes(answer, scenes.detection(count, seed), batch, progress)
+    found = finding.boxes(answer, scenes.detection(count, seed), batch, progress)
+    plain = finding.boxes(answer, scenes.detection(count, seed, plainly=True), batch, progress)
+    return found + [replace(metric, name=f"{metric.name}, plainly asked") for metric in plain]
 
 
 def _masks(answer: Answer, count: int, seed: int, batch: int, progress: Progress | None) -> list[Metric]:

@@ -111,7 +111,7 @@ def measured(
         InputError: a sample lacks what its part is scored by.
     """
     if part == "keypoints":
-        return keypoints(answer, _people(samples), batch, progress)
+        return keypoints(answer, _people(samples), batch, progress, of_people=True)
     questions = (question_of(sample.conversation[:-1], sample.image) for sample in iterate(samples))
     turns = answered(answer, questions, batch, progress)
     results = [

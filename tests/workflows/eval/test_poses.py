@@ -102,6 +102,26 @@ def test_the_truth_itself_scores_one_in_any_order_of_keypoints() -> None:
     assert metrics == {"OKS AP": pytest.approx(1), "OKS AP50": pytest.approx(1), "PCK@0.2": 1}
 
 
+def test_phrases_for_people_are_one_class_beside_the_mean_over_phrases() -> None:
+    rng = np.random.default_rng(5)
+    crowd, single = people(rng, 3, ("person",)), people(rng, 1, ("tall man",))
+    missed = single.select(np.zeros(0, np.int64))
+    metrics = {
+        metric.name: metric.value for metric in poses([crowd, single], [crowd, missed], of_people=True)
+    }
+    assert metrics["OKS AP, mean of phrases"] == pytest.approx((1 + 0) / 2)
+    assert metrics["OKS AP"] == pytest.approx(76 / 101)  # recall 3/4: 76 of COCO's 101 levels of it
+
+
+def test_what_was_found_for_one_phrase_is_not_right_for_another() -> None:
+    both = people(np.random.default_rng(6), 2, ("tall man", "small woman"))
+    truth = replace(both, labels=np.array([0, 1]))
+    swapped = replace(both, labels=np.array([1, 0]))
+    for found, value in ((truth, 1), (swapped, 0)):
+        metrics = {metric.name: metric.value for metric in poses([truth], [found], of_people=True)}
+        assert metrics["OKS AP"] == pytest.approx(value)
+
+
 def test_a_keypoint_that_was_not_found_is_wrong() -> None:
     truth = people(np.random.default_rng(0), 1)
     truth.xyv[..., 2] = 2

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from rich.console import Console
@@ -27,7 +28,8 @@ def key(question: Question) -> Key:
 
 @pytest.fixture(scope="module")
 def truths() -> dict[Key, Artifact]:
-    parts = (scenes.detection, scenes.segmentation, scenes.grounding, scenes.foreign)
+    plainly = partial(scenes.detection, plainly=True)
+    parts = (scenes.detection, plainly, scenes.segmentation, scenes.grounding, scenes.foreign)
     return {key(one.question): one.truth for part in parts for one in part(COUNT, SEED)}
 
 
@@ -116,6 +118,23 @@ def test_held_out_questions_speak_of_scenes_that_training_does_not_draw() -> Non
     other = next(scenes.detection(1, 1))
     assert key(one.question) == key(again.question)
     assert key(one.question) != key(other.question)
+
+
+def test_plain_questions_ask_for_the_same_things_of_the_same_scenes() -> None:
+    for one, plain in zip(scenes.detection(4, 0), scenes.detection(4, 0, plainly=True), strict=True):
+        assert plain.question.conversation[-1].text.startswith("Find all ")
+        assert plain.truth.names == one.truth.names
+        assert (plain.truth.xyxy == one.truth.xyxy).all()
+        assert key(plain.question)[1] == key(one.question)[1]
+
+
+def test_boxes_that_only_plain_words_find_count_as_plainly_asked(
+    truths: dict[Key, Artifact], replies: dict[str, str]
+) -> None:
+    plain = {one: truth for one, truth in truths.items() if one[0].startswith("Find all ")}
+    report = evaluate(oracle(plain, replies), count=COUNT, seed=SEED, parts=("boxes",))
+    assert report.value("boxes", "AP50, plainly asked") == 1
+    assert report.value("boxes", "AP50") < 1
 
 
 def test_a_report_is_json_and_a_table(truths: dict[Key, Artifact], replies: dict[str, str]) -> None:
