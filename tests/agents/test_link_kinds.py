@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from superlink.agents.model_folder import check_outline
+from superlink.agents.model_folder import check_outline, save_model
 from superlink.decoders.contract import DecoderConfig, Route
 from superlink.router.config import RouterConfig
 from superlink.router.errors import ModelError
 from superlink.router.tokens import LinkKind, RoutingToken
-from tests.agents.tiny_family import configs
+from superlink.workflows.train.systems import FreshSystem, SavedSystem
+from tests.agents.tiny_family import build_family, configs
 from tests.agents.tiny_model import router_config, tokenizer
 from tests.decoders.diffusion.painters import LENGTH, text_options
 
@@ -75,3 +77,13 @@ def test_painters_that_can_read_take_words(name: str) -> None:
         own: Any = config
         able.append(replace(own, **encoder) if config.name == name else config)
     check_outline(router, tokenizer(), able)
+
+
+def test_a_training_that_could_not_be_served_is_refused_before_it_begins(tmp_path: Path) -> None:
+    router, decoders = of_kind("sam", "text")
+    fresh = FreshSystem(name="odd", router=router, decoders=tuple(decoders), tokenizer=tokenizer())
+    with pytest.raises(ModelError, match="'sam' cannot answer"):
+        fresh.build()
+    save_model(tmp_path, build_family())
+    with pytest.raises(ModelError, match="every decoder needs a name of its own"):
+        SavedSystem(folder=tmp_path, also=tuple(configs()[:1])).build()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from superlink.agents.model_folder import Model, load_model, read_outline, save_model
+from superlink.agents.model_folder import Model, check_outline, load_model, read_outline, save_model
 from superlink.decoders.contract import Decoder, DecoderConfig
 from superlink.decoders.diffusion import DiffusionConfig
 from superlink.router.checkpoint import Precision
@@ -34,6 +34,8 @@ class FreshSystem:
     autoencoders: Autoencoders = "built"
 
     def build(self) -> JointModule:
+        """Raises ModelError where routes, tokens and words do not go together: now, not when the run ends."""
+        check_outline(self.router, self.tokenizer, self.decoders)
         router = Router(self.router)
         decoders = [config.build(self.router.width) for config in self.decoders]
         if self.autoencoders != "built":
@@ -59,7 +61,11 @@ class SavedSystem:
     tiling: Tiling | None = None  # of pictures while it trains; None = as it is served
 
     def build(self) -> JointModule:
+        """Raises ModelError where the folder and decoders of `also` do not go together."""
         model = load_model(self.folder, decoders=self.known)
+        check_outline(
+            model.router.config, model.tokenizer, [*(one.config for one in model.decoders), *self.also]
+        )
         if self.tiling is not None:
             model.router.config = replace(model.router.config, tiling=self.tiling)
         fresh = [config.build(model.router.config.width) for config in self.also]
