@@ -19,7 +19,7 @@ from superlink.workflows.data.instructions.words import COLORS, SHAPES, article,
 from superlink.workflows.data.scene_tasks.poses import KEYPOINTS
 
 TASKS = ("detect", "ground", "segment", "mixed", "negation", "chat", "region", "dialogue")
-FORMS = ("all", "many", "the", "a", "it", "name", "each", "bare", "whole")
+FORMS = ("all", "many", "the", "a", "it", "name", "each", "bare", "hued", "whole")
 MOST = 3000  # expansions looked at for one template
 
 
@@ -192,3 +192,13 @@ def test_synonyms_name_nothing_that_can_be_found_and_no_slot(name: str, parts: s
         for text in (" ".join(key), *others):
             assert re.fullmatch(r"[A-Za-z' ,-]+", text), text
             assert not found & set(text.lower().split()), text
+
+
+def test_everything_of_a_colour_is_asked_for_by_colours_that_differ() -> None:
+    rng, source = Random(2), Vocabulary()
+    for _ in range(50):
+        filled = fill(rng, "outline everything {s:hued} and everything {s:hued}", source, False)
+        assert filled is not None
+        one, two = (request.phrase.name for request in filled[1])
+        assert one != two
+        assert filled[0] == f"outline everything {one[:-6]} and everything {two[:-6]}"

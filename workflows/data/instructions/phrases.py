@@ -278,10 +278,11 @@ def listed(rng: Random, phrases: Sequence[Phrase], form: str) -> str:
 
     `form`: "all" any quantifier; "many" bare plurals; "the" definite plurals; "a" indefinite
     singulars; "it" definite singulars; "name" bare singulars; "each" every / each singulars;
-    "bare" one object without its noun ("the largest one"); "whole" nothing at all.
+    "bare" one object without its noun ("the largest one"); "hued" the colour alone ("everything red");
+    "whole" nothing at all.
     """
-    if form == "whole":
-        return ""
+    if form in ("whole", "hued"):
+        return phrases[0].color if form == "hued" else ""
     if form == "bare":
         return phrases[0].said_bare(rng)
     if any(phrase.is_one for phrase in phrases):

@@ -16,6 +16,7 @@ from superlink.workflows.data.instructions.answers import Routed
 from superlink.workflows.data.instructions.grammar import SLOT, Split, Template, draw, tidy
 from superlink.workflows.data.instructions.phrases import Phrase, described, listed
 from superlink.workflows.data.instructions.synonyms import varied
+from superlink.workflows.data.instructions.words import COLORS
 
 TOKENS: dict[str, tuple[str, ...]] = {
     "d": ("[DET]",),
@@ -140,7 +141,7 @@ def fill(
         if many and alone:
             weights = (8, 34, 28, 18, 12)
         count = rng.choices(values, weights)[0]
-        if match[3] or match[2] == "whole":
+        if match[3] or match[2] in ("whole", "hued"):
             count = 1
         elif match[1] in ONE_OBJECT:
             count = 2 if match[1] == "g" and alone and match[2] == "the" and rng.random() < 0.08 else 1
@@ -160,6 +161,8 @@ def fill(
                     ones.append(phrase)
         elif match[2] == "whole":
             phrases = [described("object")]
+        elif match[2] == "hued":
+            phrases, pool = [_hued(rng, like, requests) for like in pool[:1]], pool[1:]
         elif match[1] == "x" and match[2] in ("the", "it") and rng.random() < _ONE_NAMED:
             # "make the leftmost star bigger": one object may be spoken of without being asked for.
             phrases = [one for one in [source.one(rng)] if one is not None] or pool[:1]
@@ -173,6 +176,14 @@ def fill(
         for token in TOKENS[match[1]]:
             requests += [Request(token=token, phrase=phrase) for phrase in phrases]
     return text + skeleton[end:], tuple(requests)
+
+
+def _hued(rng: Random, like: Phrase, said: Sequence[Request]) -> Phrase:
+    """Everything of a phrase's colour; of another one, where it has none or that is asked for already."""
+    colors = [color for color in (like.color, *rng.sample(tuple(COLORS), 3)) if color]
+    phrases = [described("thing", color=color) for color in colors]
+    before = {request.phrase for request in said}
+    return next((phrase for phrase in phrases if phrase not in before), phrases[0])
 
 
 def _any_one(rng: Random, source: PhraseSource) -> Phrase | None:
