@@ -14,7 +14,7 @@ from superlink.workflows.data.shapes_samples import ShapesSamples, TextSamples, 
 from superlink.workflows.train.recipes import SEEING, SPEAKING
 
 SMALL = SceneConfig(height=128, width=128)
-# SHA-256 of the first 200 samples, recorded with the wordings that `tiny` learned.
+# SHA-256 of the first 200 samples, recorded with the templates as they are.
 RECORDED: dict[str, tuple[Callable[[], Dataset], str]] = {
     "words": (lambda: TextSamples(200), "a63fb6c0a6400dd2ba969154f7c20300a2909db6c4f075cdd2d48b9b0502612d"),
     "words of the recipe": (
